@@ -1,0 +1,301 @@
+//! From the core's types to those of the proto. The other way is `validate`, since what comes from outside must be
+//! looked at first.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use muster_core::{
+    Encoding, JobRow, JobState, KindVersions, Millis, Name, Payload, Priority, QueueView, ReportReply, SessionView,
+    TenantView, Timestamp,
+};
+use muster_proto::v1;
+
+/// A length of time.
+pub(crate) fn duration(duration: Duration) -> prost_types::Duration {
+    millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// A length of time in milliseconds.
+pub(crate) fn millis(millis: Millis) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(millis / 1_000).unwrap_or(i64::MAX),
+        nanos: ((millis % 1_000) * 1_000_000) as i32,
+    }
+}
+
+/// An instant; 0 stands for "never" and becomes absent.
+pub(crate) fn timestamp(at: Timestamp) -> Option<prost_types::Timestamp> {
+    (at != 0).then(|| prost_types::Timestamp {
+        seconds: i64::try_from(at / 1_000).unwrap_or(i64::MAX),
+        nanos: ((at % 1_000) * 1_000_000) as i32,
+    })
+}
+
+/// The state's number in the proto, which is the core's.
+pub(crate) fn state(state: JobState) -> i32 {
+    match state {
+        JobState::Scheduled => v1::JobState::Scheduled,
+        JobState::Blocked => v1::JobState::Blocked,
+        JobState::Available => v1::JobState::Available,
+        JobState::Running => v1::JobState::Running,
+        JobState::Retrying => v1::JobState::Retrying,
+        JobState::Succeeded => v1::JobState::Succeeded,
+        JobState::Dead => v1::JobState::Dead,
+        JobState::Cancelled => v1::JobState::Cancelled,
+        JobState::Expired => v1::JobState::Expired,
+    }
+    .into()
+}
+
+/// The state as people write it.
+pub(crate) fn state_name(state: JobState) -> &'static str {
+    match state {
+        JobState::Scheduled => "scheduled",
+        JobState::Blocked => "blocked",
+        JobState::Available => "available",
+        JobState::Running => "running",
+        JobState::Retrying => "retrying",
+        JobState::Succeeded => "succeeded",
+        JobState::Dead => "dead",
+        JobState::Cancelled => "cancelled",
+        JobState::Expired => "expired",
+    }
+}
+
+fn priority(priority: Priority) -> i32 {
+    match priority {
+        Priority::Critical => v1::Priority::Critical,
+        Priority::High => v1::Priority::High,
+        Priority::Normal => v1::Priority::Normal,
+        Priority::Low => v1::Priority::Low,
+        Priority::Bulk => v1::Priority::Bulk,
+    }
+    .into()
+}
+
+/// What the handler gets; the bytes are shared, not copied.
+pub(crate) fn payload(payload: &Payload) -> v1::Payload {
+    v1::Payload {
+        data: payload.data.clone(),
+        content_type: payload.content_type.to_string(),
+        encoding: match payload.encoding {
+            Encoding::Identity => v1::Encoding::Unspecified,
+            Encoding::Zstd => v1::Encoding::Zstd,
+        }
+        .into(),
+    }
+}
+
+/// Pairs.
+pub(crate) fn pairs(pairs: &[(Name, Name)]) -> HashMap<String, String> {
+    pairs
+        .iter()
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect()
+}
+
+/// A job as it stands.
+pub(crate) fn job(row: &JobRow) -> v1::Job {
+    v1::Job {
+        payload: Some(payload(&row.spec.payload)),
+        result: row.result.clone(),
+        ..job_without_data(row)
+    }
+}
+
+/// A job as lists show it: without payload and result.
+pub(crate) fn job_without_data(row: &JobRow) -> v1::Job {
+    let spec = &row.spec;
+    v1::Job {
+        id: spec.id.to_string(),
+        tenant: spec.tenant.to_string(),
+        queue: spec.queue.to_string(),
+        kind: spec.kind.to_string(),
+        schema_version: spec.schema_version,
+        payload: None,
+        priority: priority(spec.priority),
+        state: state(row.state),
+        enqueued_at: timestamp(row.enqueued_at),
+        available_at: timestamp(row.available_at),
+        started_at: timestamp(row.started_at),
+        ended_at: timestamp(row.ended_at),
+        attempts: row.attempts,
+        max_attempts: spec.options.max_attempts,
+        max_crashes: spec.options.max_crashes,
+        crashes: row.crashes,
+        error: row.error.as_ref().map(|error| v1::JobError {
+            class: error.class.to_string(),
+            message: error.message.to_string(),
+        }),
+        result: bytes::Bytes::new(),
+        redriven_from: row.redriven_from.map(|id| id.to_string()).unwrap_or_default(),
+        idempotency_key: spec.idempotency_key.as_deref().unwrap_or_default().to_owned(),
+        metadata: pairs(&spec.metadata),
+        changed_index: row.changed_index,
+    }
+}
+
+/// A queue at replicated time `now`.
+pub(crate) fn queue(view: &QueueView, now: Timestamp) -> v1::Queue {
+    let waiting = (view.oldest_available_at != 0).then(|| now.saturating_sub(view.oldest_available_at));
+    v1::Queue {
+        name: view.name.to_string(),
+        paused: view.paused,
+        note: view.note.to_string(),
+        scheduled: view.live.scheduled,
+        available: view.live.available,
+        running: view.live.running,
+        retrying: view.live.retrying,
+        oldest_wait: waiting.map(millis),
+        unroutable: view.unroutable,
+    }
+}
+
+/// A tenant.
+pub(crate) fn tenant(view: &TenantView) -> v1::Tenant {
+    let settings = &view.settings;
+    let totals = &view.totals;
+    v1::Tenant {
+        name: view.name.to_string(),
+        weight: settings.weight,
+        rate_limit: settings.rate_limit.map(|limit| v1::RateLimit {
+            count: limit.count,
+            period: Some(millis(limit.period)),
+            burst: limit.burst,
+        }),
+        concurrency_limit: settings.concurrency_limit,
+        totals: Some(v1::TenantTotals {
+            enqueued: totals.enqueued,
+            started: totals.started,
+            succeeded: totals.succeeded,
+            dead: totals.dead,
+            cancelled: totals.cancelled,
+            expired: totals.expired,
+            failures: totals.failures,
+            crashes: totals.crashes,
+            run_time: Some(millis(totals.run_ms)),
+        }),
+        scheduled: view.live.scheduled,
+        available: view.live.available,
+        running: view.live.running,
+        retrying: view.live.retrying,
+        payload_bytes_max: settings.payload_bytes_max,
+    }
+}
+
+/// An open session.
+pub(crate) fn worker(view: &SessionView) -> v1::WorkerInfo {
+    let row = &view.row;
+    let class = &row.spec.class;
+    let texts = |names: &[Name]| names.iter().map(|name| name.to_string()).collect();
+    v1::WorkerInfo {
+        session_id: session_id(row.spec.session.0),
+        name: row.spec.worker.to_string(),
+        node_id: row.spec.node,
+        tenants: if class.tenants.is_empty() {
+            vec!["*".to_owned()]
+        } else {
+            texts(&class.tenants)
+        },
+        queues: texts(&class.queues),
+        kinds: class.kinds.iter().map(kind).collect(),
+        labels: pairs(&class.labels),
+        opened_at: timestamp(row.opened_at),
+        running: view.running,
+        credits: u32::try_from(row.credit_total.saturating_sub(row.granted_total)).unwrap_or(u32::MAX),
+        quiet: row.quiet,
+    }
+}
+
+fn kind(kind: &KindVersions) -> v1::WorkerKind {
+    v1::WorkerKind {
+        kind: kind.kind.to_string(),
+        min_version: kind.min_version,
+        max_version: kind.max_version,
+    }
+}
+
+/// A session's id as text.
+pub(crate) fn session_id(id: u128) -> String {
+    uuid::Uuid::from_u128(id).to_string()
+}
+
+/// A job handed to a worker.
+pub(crate) fn leased(assignment: &muster_core::Assignment) -> v1::LeasedJob {
+    let spec = &assignment.spec;
+    v1::LeasedJob {
+        id: spec.id.to_string(),
+        tenant: spec.tenant.to_string(),
+        queue: spec.queue.to_string(),
+        kind: spec.kind.to_string(),
+        schema_version: spec.schema_version,
+        payload: Some(payload(&spec.payload)),
+        metadata: pairs(&spec.metadata),
+        fence: assignment.lease.fence(),
+        attempt: assignment.attempt,
+        deadline: timestamp(assignment.deadline),
+        available_at: timestamp(assignment.available_at),
+        max_attempts: spec.options.max_attempts,
+    }
+}
+
+/// Answer to a report.
+pub(crate) fn ack(job: muster_core::JobId, fence: u64, reply: ReportReply) -> v1::ReportAck {
+    use v1::report_ack::Result as Taken;
+    let (result, state_now) = match reply {
+        ReportReply::Accepted(now) => (Taken::Accepted, state(now)),
+        ReportReply::Repeated => (Taken::Accepted, v1::JobState::Unspecified.into()),
+        ReportReply::LeaseLost => (Taken::LeaseLost, v1::JobState::Unspecified.into()),
+    };
+    v1::ReportAck {
+        job_id: job.to_string(),
+        fence,
+        result: result.into(),
+        state: state_now,
+    }
+}
+
+/// An accepted job.
+pub(crate) fn enqueued(enqueued: &muster_core::Enqueued) -> v1::Enqueued {
+    v1::Enqueued {
+        id: enqueued.job.to_string(),
+        state: state(enqueued.state),
+        existed: enqueued.existed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_keep_their_numbers() {
+        for (core, proto) in [
+            (JobState::Scheduled, v1::JobState::Scheduled),
+            (JobState::Available, v1::JobState::Available),
+            (JobState::Expired, v1::JobState::Expired),
+        ] {
+            assert_eq!(state(core), i32::from(proto));
+            assert_eq!(state(core), i32::from(core as u8));
+        }
+    }
+
+    #[test]
+    fn times_keep_their_milliseconds() {
+        assert_eq!(timestamp(0), None);
+        assert_eq!(
+            timestamp(1_001),
+            Some(prost_types::Timestamp {
+                seconds: 1,
+                nanos: 1_000_000
+            })
+        );
+        assert_eq!(
+            millis(2_500),
+            prost_types::Duration {
+                seconds: 2,
+                nanos: 500_000_000
+            }
+        );
+    }
+}

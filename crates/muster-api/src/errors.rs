@@ -1,0 +1,380 @@
+//! What can go wrong with a call, and the one place where it becomes a gRPC status.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use muster_core::{JobId, JobState, Name, Refusal};
+use muster_proto::v1;
+use muster_raft::{ProposeError, ReadError};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::convert;
+use crate::reason::{DOMAIN, Reason};
+
+/// How long a caller should wait before it repeats what an election or a full queue prevented.
+const RETRY_SOON: Duration = Duration::from_millis(100);
+
+/// Why a call, or one job of it, was not done.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// A field is malformed.
+    #[error(transparent)]
+    Invalid(#[from] Violation),
+    /// No tenant of that name.
+    #[error("tenant {0:?} does not exist")]
+    TenantNotFound(Name),
+    /// No such job in this tenant.
+    #[error("job {0} does not exist in this tenant")]
+    JobNotFound(JobId),
+    /// Only dead jobs are redriven.
+    #[error("job {job} is {}; only a dead job can be redriven", convert::state_name(*state))]
+    JobNotDead {
+        /// The job.
+        job: JobId,
+        /// Its state.
+        state: JobState,
+    },
+    /// A rule of the core said no.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// As much under way as is admitted.
+    #[error("the server has as many {what} under way as it admits ({limit})")]
+    Overloaded {
+        /// Of what.
+        what: &'static str,
+        /// The bound.
+        limit: usize,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The leader admits no more.
+    #[error("the leader has as much under way as it admits")]
+    LeaderOverloaded {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Certainly without effect.
+    #[error("not done: {0}")]
+    NotDone(String),
+    /// The node is stopping.
+    #[error("this node is stopping; use another one")]
+    Stopping,
+    /// May have had its effect.
+    #[error("the outcome is unknown: {0}; repeat it with the same id")]
+    Unknown(String),
+    /// A read, or a call that had not begun, ran out of time.
+    #[error("the deadline of the call passed: {0}")]
+    DeadlinePassed(&'static str),
+    /// Stored data could not be read.
+    #[error("reading stored jobs failed: {0}")]
+    Storage(String),
+    /// A defect.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// A malformed field: which, what it is, and what it may be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {value}, allowed is {allowed}")]
+pub struct Violation {
+    /// Path in the request, as in the proto, e.g. `jobs[3].kind`.
+    pub field: String,
+    /// The value, shortened.
+    pub value: String,
+    /// What is allowed.
+    pub allowed: String,
+    /// For programs.
+    pub reason: Reason,
+}
+
+impl Violation {
+    /// `value` as people should see it.
+    pub(crate) fn new(
+        reason: Reason,
+        field: impl Into<String>,
+        value: impl Into<String>,
+        allowed: impl Into<String>,
+    ) -> Self {
+        Self {
+            field: field.into(),
+            value: value.into(),
+            allowed: allowed.into(),
+            reason,
+        }
+    }
+
+    /// The same, with the field below `path`.
+    #[must_use]
+    pub(crate) fn within(mut self, path: &str) -> Self {
+        self.field = format!("{path}.{}", self.field);
+        self
+    }
+}
+
+impl Error {
+    /// The reason for programs; it decides the status.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Invalid(violation) => violation.reason,
+            Self::TenantNotFound(_) | Self::Refused(Refusal::UnknownTenant(_)) => Reason::TenantNotFound,
+            Self::JobNotFound(_) | Self::Refused(Refusal::UnknownJob(_)) => Reason::JobNotFound,
+            Self::JobNotDead { .. } => Reason::JobNotDead,
+            Self::Refused(Refusal::TenantExists(_)) => Reason::TenantExists,
+            Self::Refused(Refusal::Conflict { .. }) => Reason::JobConflict,
+            Self::Refused(Refusal::OtherItemRefused { .. }) => Reason::OtherItemRefused,
+            Self::Refused(Refusal::SessionClosed) => Reason::SessionClosed,
+            Self::Refused(Refusal::OutOfRange { .. }) => Reason::OutOfRange,
+            // Repeated so often that the caller is told to come back.
+            Self::Refused(Refusal::SearchHistoryAgain { .. }) | Self::NotDone(_) => Reason::NotDone,
+            Self::Overloaded { .. } | Self::LeaderOverloaded { .. } => Reason::Overloaded,
+            Self::Stopping => Reason::Stopping,
+            Self::Unknown(_) => Reason::OutcomeUnknown,
+            Self::DeadlinePassed(_) => Reason::DeadlinePassed,
+            Self::Storage(_) => Reason::StorageFailed,
+            Self::Refused(_) | Self::Internal(_) => Reason::Internal,
+        }
+    }
+
+    /// When a repeat may help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Overloaded { retry_after, .. } | Self::LeaderOverloaded { retry_after } => Some(*retry_after),
+            Self::NotDone(_)
+            | Self::Stopping
+            | Self::Unknown(_)
+            | Self::Refused(Refusal::SearchHistoryAgain { .. }) => Some(RETRY_SOON),
+            _ => None,
+        }
+    }
+
+    /// As one item's result in a call of many jobs.
+    pub(crate) fn item(&self) -> v1::ItemError {
+        let reason = self.reason();
+        v1::ItemError {
+            code: reason.code() as i32,
+            reason: reason.as_str().to_owned(),
+            message: self.to_string(),
+            field: match self {
+                Self::Invalid(violation) => violation.field.clone(),
+                Self::Refused(Refusal::OutOfRange { field, .. }) => field.to_string(),
+                _ => String::new(),
+            },
+            retry_after: self.retry_after().map(convert::duration),
+        }
+    }
+
+    /// Facts for programs.
+    fn facts(&self) -> HashMap<String, String> {
+        let pairs: Vec<(&str, String)> = match self {
+            Self::Invalid(violation) => vec![
+                ("field", violation.field.clone()),
+                ("value", violation.value.clone()),
+                ("allowed", violation.allowed.clone()),
+            ],
+            Self::TenantNotFound(name) | Self::Refused(Refusal::UnknownTenant(name) | Refusal::TenantExists(name)) => {
+                vec![("tenant", name.to_string())]
+            }
+            Self::JobNotFound(job) | Self::Refused(Refusal::UnknownJob(job)) => vec![("job", job.to_string())],
+            Self::JobNotDead { job, state } => {
+                vec![
+                    ("job", job.to_string()),
+                    ("state", convert::state_name(*state).to_owned()),
+                ]
+            }
+            Self::Refused(Refusal::Conflict { first, what }) => {
+                vec![("first_job", first.to_string()), ("field", what.to_string())]
+            }
+            Self::Refused(Refusal::OtherItemRefused { item }) => vec![("item", item.to_string())],
+            Self::Overloaded { what, limit, .. } => vec![("what", (*what).to_owned()), ("limit", limit.to_string())],
+            _ => Vec::new(),
+        };
+        pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let reason = error.reason();
+        let mut details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, error.facts());
+        match &error {
+            Error::Invalid(violation) => {
+                details.add_bad_request_violation(
+                    violation.field.clone(),
+                    format!("is {}, allowed is {}", violation.value, violation.allowed),
+                );
+            }
+            Error::Refused(Refusal::OutOfRange { field, value, allowed }) => {
+                details.add_bad_request_violation(field.to_string(), format!("is {value}, allowed is {allowed}"));
+            }
+            _ => {}
+        }
+        if let Some(after) = error.retry_after() {
+            details.set_retry_info(Some(after));
+        }
+        let code = reason.code();
+        if matches!(code, Code::Internal | Code::DataLoss) {
+            tracing::error!(reason = reason.as_str(), error = %error, "a call failed inside the server");
+        }
+        metrics::counter!("muster_api_errors_total", "reason" => reason.as_str()).increment(1);
+        Self::with_error_details(code, error.to_string(), details)
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::UnknownTenant(name) => Self::TenantNotFound(name),
+            Refusal::UnknownJob(job) => Self::JobNotFound(job),
+            other => Self::Refused(other),
+        }
+    }
+}
+
+impl From<ProposeError> for Error {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::NotDone { reason } => Self::NotDone(reason),
+            ProposeError::Unknown { reason } => Self::Unknown(reason),
+            ProposeError::Overloaded { retry_after } => Self::LeaderOverloaded { retry_after },
+            // Commands already handed over may still take effect.
+            ProposeError::Stopped => Self::Unknown("the node is shutting down".to_owned()),
+        }
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Stopped => Self::Stopping,
+            other => Self::NotDone(other.to_string()),
+        }
+    }
+}
+
+impl From<muster_store::Error> for Error {
+    fn from(error: muster_store::Error) -> Self {
+        match error {
+            muster_store::Error::Closed => Self::Stopping,
+            other => Self::Storage(other.to_string()),
+        }
+    }
+}
+
+impl From<muster_node::Error> for Error {
+    fn from(error: muster_node::Error) -> Self {
+        match error {
+            muster_node::Error::Stopping => Self::Stopping,
+            muster_node::Error::TooManySessions { limit } => Self::Overloaded {
+                what: "worker sessions",
+                limit,
+                retry_after: Duration::from_secs(1),
+            },
+            muster_node::Error::Refused(refusal) => refusal.into(),
+            // A session that may have been opened, and that nobody serves, is closed by its time to live.
+            muster_node::Error::Propose(ProposeError::Unknown { reason }) => Self::NotDone(reason),
+            muster_node::Error::Propose(error) => error.into(),
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(error: Error, code: Code, reason: &str, retry: bool) {
+        let status = Status::from(error);
+        let details = status.get_error_details();
+        let info = details.error_info().expect("every status has an ErrorInfo");
+        assert_eq!(
+            (status.code(), info.reason.as_str(), info.domain.as_str()),
+            (code, reason, DOMAIN)
+        );
+        assert_eq!(details.retry_info().is_some(), retry, "{reason}");
+    }
+
+    #[test]
+    fn errors_become_the_statuses_of_the_table() {
+        let job = JobId(7);
+        check(
+            Error::TenantNotFound("x".into()),
+            Code::NotFound,
+            "TENANT_NOT_FOUND",
+            false,
+        );
+        check(
+            Refusal::UnknownTenant("x".into()).into(),
+            Code::NotFound,
+            "TENANT_NOT_FOUND",
+            false,
+        );
+        check(Refusal::UnknownJob(job).into(), Code::NotFound, "JOB_NOT_FOUND", false);
+        check(
+            Refusal::TenantExists("x".into()).into(),
+            Code::AlreadyExists,
+            "TENANT_EXISTS",
+            false,
+        );
+        let conflict = Refusal::Conflict {
+            first: job,
+            what: "id".into(),
+        };
+        check(conflict.into(), Code::AlreadyExists, "JOB_CONFLICT", false);
+        check(
+            Refusal::OtherItemRefused { item: 3 }.into(),
+            Code::FailedPrecondition,
+            "OTHER_ITEM_REFUSED",
+            false,
+        );
+        check(
+            Refusal::SessionClosed.into(),
+            Code::FailedPrecondition,
+            "SESSION_CLOSED",
+            false,
+        );
+        let again = Refusal::SearchHistoryAgain { searched: 1, needed: 2 };
+        check(again.into(), Code::Unavailable, "NOT_DONE", true);
+        check(
+            ProposeError::Overloaded {
+                retry_after: RETRY_SOON,
+            }
+            .into(),
+            Code::ResourceExhausted,
+            "OVERLOADED",
+            true,
+        );
+        check(
+            ProposeError::NotDone {
+                reason: "no leader".into(),
+            }
+            .into(),
+            Code::Unavailable,
+            "NOT_DONE",
+            true,
+        );
+        let unknown = ProposeError::Unknown { reason: "x".into() };
+        check(unknown.into(), Code::DeadlineExceeded, "OUTCOME_UNKNOWN", true);
+        check(muster_store::Error::Closed.into(), Code::Unavailable, "STOPPING", true);
+        let job_not_dead = Error::JobNotDead {
+            job,
+            state: JobState::Running,
+        };
+        check(job_not_dead, Code::FailedPrecondition, "JOB_NOT_DEAD", false);
+    }
+
+    #[test]
+    fn a_malformed_field_is_named_in_a_bad_request() {
+        let violation = Violation::new(Reason::TooLong, "note", "2000 bytes long", "at most 1024 bytes");
+        let status = Status::from(Error::from(violation.within("jobs[3]")));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let details = status.get_error_details();
+        let fields = &details.bad_request().expect("has a bad request").field_violations;
+        assert_eq!(fields.len(), 1);
+        assert_eq!(fields[0].field, "jobs[3].note");
+        assert_eq!(
+            fields[0].description,
+            "is 2000 bytes long, allowed is at most 1024 bytes"
+        );
+    }
+}

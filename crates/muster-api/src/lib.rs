@@ -1,0 +1,35 @@
+//! The public interface `muster.v1` over gRPC: admit, validate, convert, propose, map errors.
+//!
+//! One file per verb. Nothing unchecked goes further than `validate`; nothing becomes a status but in `errors`.
+
+mod admit;
+mod api;
+mod cancel;
+mod cluster;
+mod convert;
+mod deadline;
+mod enqueue;
+mod enqueue_stream;
+mod errors;
+mod get;
+mod health;
+mod history;
+mod limits;
+mod list;
+mod mint;
+mod options;
+mod queues;
+mod reason;
+mod redrive;
+mod router;
+mod tenant;
+mod tenants;
+mod validate;
+mod wait;
+mod work;
+
+pub use crate::errors::{Error, Violation};
+pub use crate::options::ApiOptions;
+pub use crate::reason::{DOMAIN, Reason};
+pub use crate::router::router;
+pub use crate::tenant::TENANT_KEY;

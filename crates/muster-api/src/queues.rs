@@ -1,0 +1,57 @@
+//! Queues: list, pause, resume.
+
+use muster_core::{Command, Reply};
+use muster_proto::v1;
+
+use crate::api::{Api, Caller, unexpected};
+use crate::errors::Error;
+use crate::limits::NOTE_BYTES_MAX;
+use crate::{convert, validate};
+
+impl Api {
+    pub(crate) async fn list_queues(
+        &self,
+        caller: Caller,
+        _request: v1::ListQueuesRequest,
+    ) -> Result<v1::ListQueuesResponse, Error> {
+        self.linearize(caller.deadline).await?;
+        let tenant = self.tenant_id(&caller.tenant, caller.deadline).await?;
+        let (queues, now) = self.raft().read(|core| (core.queues(tenant), core.meta().now));
+        Ok(v1::ListQueuesResponse {
+            queues: queues.iter().map(|queue| convert::queue(queue, now)).collect(),
+        })
+    }
+
+    pub(crate) async fn pause_queue(
+        &self,
+        caller: Caller,
+        request: v1::PauseQueueRequest,
+    ) -> Result<v1::PauseQueueResponse, Error> {
+        self.set_paused(caller, &request.queue, true, &request.note).await?;
+        Ok(v1::PauseQueueResponse {})
+    }
+
+    pub(crate) async fn resume_queue(
+        &self,
+        caller: Caller,
+        request: v1::ResumeQueueRequest,
+    ) -> Result<v1::ResumeQueueResponse, Error> {
+        self.set_paused(caller, &request.queue, false, "").await?;
+        Ok(v1::ResumeQueueResponse {})
+    }
+
+    async fn set_paused(&self, caller: Caller, queue: &str, paused: bool, note: &str) -> Result<(), Error> {
+        let queue = validate::name("queue", queue)?;
+        let note = validate::text("note", note, NOTE_BYTES_MAX)?;
+        let command = Command::PauseQueue {
+            tenant: caller.tenant,
+            queue,
+            paused,
+            note,
+        };
+        match self.propose(command, caller.deadline).await? {
+            Reply::Done => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+}

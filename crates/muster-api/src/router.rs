@@ -1,0 +1,221 @@
+//! The services of `muster.v1` as lists of verbs, and how they are served.
+
+use std::time::Duration;
+
+use muster_core::JobId;
+use muster_node::Node;
+use muster_proto::v1;
+use muster_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
+use muster_proto::v1::job_service_server::{JobService, JobServiceServer};
+use muster_proto::v1::queue_service_server::{QueueService, QueueServiceServer};
+use muster_proto::v1::tenant_service_server::{TenantService, TenantServiceServer};
+use muster_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::Router;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::api::{Answers, Api};
+use crate::health;
+use crate::limits::MESSAGE_BYTES_MAX;
+use crate::options::ApiOptions;
+
+/// Flow-control window of one stream: a frame of jobs fits in.
+const STREAM_WINDOW: u32 = 4 << 20;
+/// Flow-control window of one connection.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+/// How often a silent connection is asked whether it lives.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+
+/// All services of `muster.v1`, health and reflection, ready to serve on a listener. Call within the runtime that
+/// serves. Open streams end by themselves when the node shuts down.
+///
+/// # Errors
+/// When the descriptors built into the program cannot be read, which a test rules out.
+pub fn router(node: Node, options: ApiOptions) -> Result<Router, tonic_reflection::server::Error> {
+    let stopping = CancellationToken::new();
+    let (reporter, health) = tonic_health::server::health_reporter();
+    tokio::spawn(health::follow(node.clone(), reporter, stopping.clone()));
+    tokio::spawn(cancel_when_node_stops(node.clone(), stopping.clone()));
+    let api = Api::new(node, options, stopping);
+    // `limit!` since the generated servers share no trait.
+    macro_rules! limit {
+        ($server:ident) => {
+            $server::new(api.clone())
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        };
+    }
+    Ok(Server::builder()
+        .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(limit!(JobServiceServer))
+        .add_service(limit!(WorkerServiceServer))
+        .add_service(limit!(QueueServiceServer))
+        .add_service(limit!(TenantServiceServer))
+        .add_service(limit!(ClusterServiceServer)))
+}
+
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(muster_proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// A node ends all watches of jobs when it stops, also one of a job that there never is.
+async fn cancel_when_node_stops(node: Node, stopping: CancellationToken) {
+    let mut watch = node.watch_job(JobId(0));
+    drop(node);
+    while watch.next().await.is_some() {}
+    stopping.cancel();
+}
+
+type Reply<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl JobService for Api {
+    async fn enqueue(&self, request: Request<v1::EnqueueRequest>) -> Reply<v1::EnqueueResponse> {
+        let run = async |caller: crate::api::Caller, body| self.enqueue(caller.tenant, caller.deadline, body).await;
+        self.call("enqueue", request, run).await
+    }
+
+    async fn enqueue_many(&self, request: Request<v1::EnqueueManyRequest>) -> Reply<v1::EnqueueManyResponse> {
+        let run =
+            async |caller: crate::api::Caller, body| self.enqueue_many(caller.tenant, caller.deadline, body).await;
+        self.call("enqueue_many", request, run).await
+    }
+
+    type EnqueueStreamStream = Answers<v1::EnqueueStreamResponse>;
+
+    async fn enqueue_stream(
+        &self,
+        request: Request<Streaming<v1::EnqueueStreamRequest>>,
+    ) -> Reply<Self::EnqueueStreamStream> {
+        Api::enqueue_stream(self, request)
+    }
+
+    async fn get_job(&self, request: Request<v1::GetJobRequest>) -> Reply<v1::GetJobResponse> {
+        self.call("get_job", request, async |caller, body| {
+            self.get_job(caller, body).await
+        })
+        .await
+    }
+
+    async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Reply<v1::ListJobsResponse> {
+        self.call("list_jobs", request, async |caller, body| {
+            self.list_jobs(caller, body).await
+        })
+        .await
+    }
+
+    async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Reply<v1::CancelJobResponse> {
+        self.call("cancel_job", request, async |caller, body| {
+            self.cancel_job(caller, body).await
+        })
+        .await
+    }
+
+    async fn redrive_job(&self, request: Request<v1::RedriveJobRequest>) -> Reply<v1::RedriveJobResponse> {
+        self.call("redrive_job", request, async |caller, body| {
+            self.redrive_job(caller, body).await
+        })
+        .await
+    }
+
+    async fn wait_job(&self, request: Request<v1::WaitJobRequest>) -> Reply<v1::WaitJobResponse> {
+        Api::wait_job(self, request).await
+    }
+
+    type WatchJobStream = Answers<v1::WatchJobResponse>;
+
+    async fn watch_job(&self, request: Request<v1::WatchJobRequest>) -> Reply<Self::WatchJobStream> {
+        Api::watch_job(self, request).await
+    }
+}
+
+#[tonic::async_trait]
+impl WorkerService for Api {
+    type WorkStream = Answers<v1::WorkResponse>;
+
+    async fn work(&self, request: Request<Streaming<v1::WorkRequest>>) -> Reply<Self::WorkStream> {
+        Api::work(self, request).await
+    }
+
+    async fn list_workers(&self, request: Request<v1::ListWorkersRequest>) -> Reply<v1::ListWorkersResponse> {
+        self.call("list_workers", request, async |caller, body| {
+            self.list_workers(caller, body).await
+        })
+        .await
+    }
+}
+
+#[tonic::async_trait]
+impl QueueService for Api {
+    async fn list_queues(&self, request: Request<v1::ListQueuesRequest>) -> Reply<v1::ListQueuesResponse> {
+        self.call("list_queues", request, async |caller, body| {
+            self.list_queues(caller, body).await
+        })
+        .await
+    }
+
+    async fn pause_queue(&self, request: Request<v1::PauseQueueRequest>) -> Reply<v1::PauseQueueResponse> {
+        self.call("pause_queue", request, async |caller, body| {
+            self.pause_queue(caller, body).await
+        })
+        .await
+    }
+
+    async fn resume_queue(&self, request: Request<v1::ResumeQueueRequest>) -> Reply<v1::ResumeQueueResponse> {
+        self.call("resume_queue", request, async |caller, body| {
+            self.resume_queue(caller, body).await
+        })
+        .await
+    }
+}
+
+#[tonic::async_trait]
+impl TenantService for Api {
+    async fn create_tenant(&self, request: Request<v1::CreateTenantRequest>) -> Reply<v1::CreateTenantResponse> {
+        self.call("create_tenant", request, async |caller, body| {
+            self.create_tenant(caller, body).await
+        })
+        .await
+    }
+
+    async fn update_tenant(&self, request: Request<v1::UpdateTenantRequest>) -> Reply<v1::UpdateTenantResponse> {
+        self.call("update_tenant", request, async |caller, body| {
+            self.update_tenant(caller, body).await
+        })
+        .await
+    }
+
+    async fn list_tenants(&self, request: Request<v1::ListTenantsRequest>) -> Reply<v1::ListTenantsResponse> {
+        self.call("list_tenants", request, async |caller, body| {
+            self.list_tenants(caller, body).await
+        })
+        .await
+    }
+}
+
+#[tonic::async_trait]
+impl ClusterService for Api {
+    async fn get_status(&self, request: Request<v1::GetStatusRequest>) -> Reply<v1::GetStatusResponse> {
+        self.call("get_status", request, async |caller, body| {
+            self.get_status(caller, body).await
+        })
+        .await
+    }
+
+    async fn get_leader(&self, request: Request<v1::GetLeaderRequest>) -> Reply<v1::GetLeaderResponse> {
+        self.call("get_leader", request, async |caller, body| {
+            self.get_leader(caller, body).await
+        })
+        .await
+    }
+}

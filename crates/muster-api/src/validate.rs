@@ -1,0 +1,14 @@
+//! What comes from outside is checked here, before anything is logged, and leaves as the core's types.
+//!
+//! Each function names the field as the proto does, and its bound. A path like `jobs[3]` is put before it only when
+//! there is an error, so that good input costs no text.
+
+mod field;
+mod job;
+mod tenant;
+mod worker;
+
+pub(crate) use field::{job_id, name, number, shown, text};
+pub(crate) use job::{Context, job_spec, states};
+pub(crate) use tenant::{create_tenant, update_tenant};
+pub(crate) use worker::{frame, hello};

@@ -1,0 +1,209 @@
+//! The commands: a file per noun.
+
+mod cluster;
+mod job;
+mod payload;
+mod queue;
+mod tenant;
+mod worker;
+
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+use clap_complete::Shell;
+
+use crate::args::Global;
+use crate::exit;
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// The client commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Enqueue, look up, wait for, cancel and redrive jobs
+    Job(JobArgs),
+    /// List, pause and resume queues
+    Queue(QueueArgs),
+    /// Create tenants, list them, set their shares and limits
+    Tenant(TenantArgs),
+    /// The cluster as its nodes see it
+    Cluster(ClusterArgs),
+    /// Connected workers
+    Worker(WorkerArgs),
+    /// Print a completion script, e.g. `muster completion bash > /etc/bash_completion.d/muster`
+    Completion {
+        /// For which shell
+        shell: Shell,
+    },
+}
+
+macro_rules! noun {
+    ($(#[$doc:meta])* $name:ident, $module:ident) => {
+        $(#[$doc])*
+        #[derive(Args, Debug)]
+        pub struct $name {
+            #[command(flatten)]
+            global: Global,
+            #[command(subcommand)]
+            verb: $module::Verb,
+        }
+    };
+}
+
+noun!(
+    /// `muster job …`
+    JobArgs,
+    job
+);
+noun!(
+    /// `muster queue …`
+    QueueArgs,
+    queue
+);
+noun!(
+    /// `muster tenant …`
+    TenantArgs,
+    tenant
+);
+noun!(
+    /// `muster cluster …`
+    ClusterArgs,
+    cluster
+);
+noun!(
+    /// `muster worker …`
+    WorkerArgs,
+    worker
+);
+
+/// What a command needs besides its own arguments.
+struct Run {
+    client: muster_client::Client,
+    output: Output,
+    global: Global,
+}
+
+pub(crate) async fn run(command: Command, mut root: clap::Command) -> u8 {
+    let global = match &command {
+        Command::Job(args) => args.global.clone(),
+        Command::Queue(args) => args.global.clone(),
+        Command::Tenant(args) => args.global.clone(),
+        Command::Cluster(args) => args.global.clone(),
+        Command::Worker(args) => args.global.clone(),
+        Command::Completion { shell } => {
+            complete(*shell, &mut root, &mut std::io::stdout());
+            return exit::OK;
+        }
+    };
+    let format = global.output;
+    match call(command, global).await {
+        Ok(()) => exit::OK,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "{}", failure.render(format));
+            failure.exit_code()
+        }
+    }
+}
+
+/// The commands that need a cluster.
+async fn call(command: Command, global: Global) -> Result<(), Failure> {
+    let run = Run {
+        client: global.client()?,
+        output: Output::new(global.output),
+        global,
+    };
+    match command {
+        Command::Job(args) => job::run(&run, args.verb).await,
+        Command::Queue(args) => queue::run(&run, args.verb).await,
+        Command::Tenant(args) => tenant::run(&run, args.verb).await,
+        Command::Cluster(args) => cluster::run(&run, args.verb).await,
+        Command::Worker(args) => worker::run(&run, args.verb).await,
+        Command::Completion { .. } => Ok(()),
+    }
+}
+
+/// A reader that went away is no error, so the script is made before any of it is written.
+fn complete(shell: Shell, root: &mut clap::Command, out: &mut dyn Write) {
+    let name = root.get_name().to_owned();
+    let mut script = Vec::new();
+    clap_complete::generate(shell, root, name, &mut script);
+    let _ = out.write_all(&script);
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Muster {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Muster::command().debug_assert();
+    }
+
+    #[test]
+    fn what_people_type_is_understood() {
+        let lines = [
+            "job enqueue mail",
+            "job enqueue mail --queue q --payload {} --delay 5s --priority high --key k --max-attempts 3 --wait",
+            "job enqueue mail --payload - --run-at 2026-01-31T08:00:00Z",
+            "job list --state dead,retrying --kind mail --limit 5 -o json",
+            "job get 0190a5d2-0000-7000-8000-000000000001 --address http://a:1,http://b:2 --tenant docs",
+            "job wait 0190a5d2-0000-7000-8000-000000000001 --timeout 1m",
+            "job cancel 0190a5d2-0000-7000-8000-000000000001 0190a5d2-0000-7000-8000-000000000002",
+            "job redrive 0190a5d2-0000-7000-8000-000000000001",
+            "job watch 0190a5d2-0000-7000-8000-000000000001",
+            "queue list",
+            "queue pause mail --note migration",
+            "queue resume mail",
+            "tenant create docs --weight 300 --rate 100/s --burst 20 --concurrency 5 --payload-max 2MiB",
+            "tenant set-limit docs --no-rate --weight 100",
+            "tenant list",
+            "cluster status",
+            "worker list",
+            "completion fish",
+        ];
+        for line in lines {
+            let words = std::iter::once("muster").chain(line.split(' '));
+            assert!(Muster::try_parse_from(words).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_refused() {
+        let lines = [
+            "job enqueue",
+            "job enqueue mail --delay 5",
+            "job enqueue mail --delay 5s --run-at 2026-01-31T08:00:00Z",
+            "job enqueue mail --priority urgent",
+            "job get not-an-id",
+            "job list --state asleep",
+            "job list --limit 0",
+            "tenant set-limit docs",
+            "tenant set-limit docs --rate 5/s --no-rate",
+            "tenant create docs --weight 0",
+            "queue pause",
+            "completion tcsh",
+        ];
+        for line in lines {
+            let words = std::iter::once("muster").chain(line.split(' '));
+            assert!(Muster::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn completion_scripts_know_the_commands() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut script = Vec::new();
+            complete(shell, &mut Muster::command(), &mut script);
+            let script = String::from_utf8(script).unwrap();
+            assert!(script.contains("redrive") && script.contains("set-limit"), "{shell}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Results for scripts: the field names of `proto/muster/v1`, RFC 3339 instants, durations in milliseconds (`…_ms`).
+
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime};
+
+use muster_client::{ClusterStatus, Enqueued, JobInfo, QueueInfo, RateLimit, TenantInfo, WorkerInfo};
+use serde_json::{Value, json};
+
+pub(crate) fn enqueued(enqueued: &Enqueued) -> Value {
+    json!({ "id": enqueued.id.to_string(), "state": enqueued.state.as_str(), "existed": enqueued.existed })
+}
+
+/// A job; payload and result as [`bytes`] has them. Lists leave the payload out.
+pub(crate) fn job(job: &JobInfo, with_payload: bool) -> Value {
+    let mut value = json!({
+        "id": job.id,
+        "tenant": job.tenant,
+        "queue": job.queue,
+        "kind": job.kind,
+        "schema_version": job.schema_version,
+        "priority": job.priority.as_str(),
+        "state": job.state.as_str(),
+        "enqueued_at": instant(job.enqueued_at),
+        "available_at": instant(job.available_at),
+        "started_at": instant(job.started_at),
+        "ended_at": instant(job.ended_at),
+        "attempts": job.attempts,
+        "max_attempts": job.max_attempts,
+        "crashes": job.crashes,
+        "max_crashes": job.max_crashes,
+        "error": job.failure.as_ref().map(|failure| json!({ "class": failure.class, "message": failure.message })),
+        "result": bytes(&job.result),
+        "redriven_from": job.redriven_from,
+        "idempotency_key": job.idempotency_key,
+        "metadata": job.metadata,
+        "changed_index": job.changed_index,
+    });
+    if with_payload && let Some(fields) = value.as_object_mut() {
+        let payload = json!({ "data": bytes(&job.payload), "content_type": job.content_type });
+        fields.insert("payload".to_owned(), payload);
+    }
+    value
+}
+
+pub(crate) fn queue(queue: &QueueInfo) -> Value {
+    json!({
+        "name": queue.name,
+        "paused": queue.paused,
+        "note": queue.note,
+        "scheduled": queue.scheduled,
+        "available": queue.available,
+        "running": queue.running,
+        "retrying": queue.retrying,
+        "oldest_wait_ms": queue.oldest_wait.map(millis),
+        "unroutable": queue.unroutable,
+    })
+}
+
+pub(crate) fn tenant(tenant: &TenantInfo) -> Value {
+    let totals = &tenant.totals;
+    json!({
+        "name": tenant.name,
+        "weight": tenant.weight,
+        "rate_limit": tenant.rate_limit.map(rate_limit),
+        "concurrency_limit": tenant.concurrency_limit,
+        "payload_bytes_max": tenant.payload_bytes_max,
+        "scheduled": tenant.scheduled,
+        "available": tenant.available,
+        "running": tenant.running,
+        "retrying": tenant.retrying,
+        "totals": {
+            "enqueued": totals.enqueued,
+            "started": totals.started,
+            "succeeded": totals.succeeded,
+            "dead": totals.dead,
+            "cancelled": totals.cancelled,
+            "expired": totals.expired,
+            "failures": totals.failures,
+            "crashes": totals.crashes,
+            "run_time_ms": millis(totals.run_time),
+        },
+    })
+}
+
+fn rate_limit(limit: RateLimit) -> Value {
+    json!({ "count": limit.count, "period_ms": millis(limit.period), "burst": limit.burst })
+}
+
+pub(crate) fn worker(worker: &WorkerInfo) -> Value {
+    json!({
+        "session_id": worker.session_id,
+        "name": worker.name,
+        "node_id": worker.node_id,
+        "tenants": worker.tenants,
+        "queues": worker.queues,
+        "kinds": worker.kinds,
+        "labels": worker.labels,
+        "opened_at": instant(worker.opened_at),
+        "running": worker.running,
+        "credits": worker.credits,
+        "quiet": worker.quiet,
+    })
+}
+
+pub(crate) fn status(status: &ClusterStatus) -> Value {
+    let members: Vec<Value> = status
+        .members
+        .iter()
+        .map(|member| {
+            json!({
+                "node_id": member.node_id,
+                "role": member.role,
+                "api_address": member.api_address,
+                "peer_address": member.peer_address,
+                "matched_index": member.matched_index,
+                "reachable": member.reachable,
+            })
+        })
+        .collect();
+    json!({
+        "cluster_id": status.cluster_id,
+        "node_id": status.node_id,
+        "term": status.term,
+        "leader_id": status.leader_id,
+        "last_log_index": status.last_log_index,
+        "committed_index": status.committed_index,
+        "applied_index": status.applied_index,
+        "members": members,
+        "version": status.version,
+        "scheduled": status.scheduled,
+        "available": status.available,
+        "running": status.running,
+        "retrying": status.retrying,
+        // As text: scripts that read numbers as floating point would lose digits.
+        "state_hash": format!("{:016x}", status.state_hash),
+        "durability": status.durability,
+    })
+}
+
+fn instant(at: Option<SystemTime>) -> Option<String> {
+    rfc3339(at?)
+}
+
+pub(crate) fn rfc3339(at: SystemTime) -> Option<String> {
+    jiff::Timestamp::try_from(at).ok().map(|at| format!("{at:.3}"))
+}
+
+fn millis(length: Duration) -> u64 {
+    u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Nothing as null, JSON as itself, other text as a string, other bytes as `{"hex": "…"}`.
+pub(crate) fn bytes(data: &[u8]) -> Value {
+    if data.is_empty() {
+        return Value::Null;
+    }
+    if let Ok(value) = serde_json::from_slice(data) {
+        return value;
+    }
+    match std::str::from_utf8(data) {
+        Ok(text) => Value::String(text.to_owned()),
+        Err(_) => json!({ "hex": hex(data) }),
+    }
+}
+
+fn hex(data: &[u8]) -> String {
+    data.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_shown_as_what_they_are() {
+        assert_eq!(bytes(b""), Value::Null);
+        assert_eq!(bytes(br#"{"a":1}"#), json!({ "a": 1 }));
+        assert_eq!(bytes(b"not json"), json!("not json"));
+        assert_eq!(bytes(&[0xff, 0x00]), json!({ "hex": "ff00" }));
+    }
+
+    #[test]
+    fn instants_have_milliseconds() {
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_500);
+        assert_eq!(rfc3339(at).as_deref(), Some("1970-01-01T00:00:01.500Z"));
+    }
+
+    #[test]
+    fn a_queue_for_scripts() {
+        let info = QueueInfo {
+            name: "mail".into(),
+            paused: true,
+            note: "migration".into(),
+            scheduled: 1,
+            available: 2,
+            running: 3,
+            retrying: 4,
+            oldest_wait: Some(Duration::from_millis(2_500)),
+            unroutable: 0,
+        };
+        assert_eq!(
+            queue(&info).to_string(),
+            r#"{"available":2,"name":"mail","note":"migration","oldest_wait_ms":2500,"paused":true,"retrying":4,"running":3,"scheduled":1,"unroutable":0}"#
+        );
+    }
+
+    #[test]
+    fn a_status_for_scripts() {
+        let value = status(&ClusterStatus {
+            state_hash: 0xab,
+            ..ClusterStatus::default()
+        });
+        assert_eq!(value["state_hash"], "00000000000000ab");
+        assert_eq!(value["leader_id"], Value::Null);
+    }
+}

@@ -1,0 +1,24 @@
+//! The client commands of the `muster` binary: text over the public API, through the client library alone.
+//!
+//! Tables for people, `-o json` for scripts. One line on standard error says what went wrong, to what, and what to do
+//! next; [`exit`] lists the exit codes.
+
+mod args;
+mod command;
+pub mod exit;
+mod failure;
+mod human;
+mod json;
+mod output;
+mod parse;
+mod table;
+
+pub use args::Global;
+pub use command::{ClusterArgs, Command, JobArgs, QueueArgs, TenantArgs, WorkerArgs};
+
+/// Runs a command and returns the process's exit code ([`exit`]).
+///
+/// `root` is the program's whole command line, from which `completion` makes its scripts.
+pub async fn run(command: Command, root: clap::Command) -> u8 {
+    command::run(command, root).await
+}

@@ -1,0 +1,409 @@
+//! Results for people: rows of the tables, and the page about one job.
+
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use muster_client::{ClusterStatus, JobInfo, QueueInfo, RateLimit, TenantInfo, WorkerInfo};
+
+use crate::human;
+use crate::json;
+
+/// Longest error text in a list.
+const ERROR_CHARS: usize = 60;
+
+pub(crate) const JOBS: [&str; 8] = [
+    "ID",
+    "QUEUE",
+    "KIND",
+    "STATE",
+    "ATTEMPTS",
+    "ENQUEUED",
+    "NEXT/ENDED",
+    "ERROR",
+];
+
+pub(crate) fn job(job: &JobInfo, now: SystemTime) -> Vec<String> {
+    let at = if job.state.is_terminal() {
+        job.ended_at
+    } else {
+        job.available_at
+    };
+    vec![
+        job.id.clone(),
+        job.queue.clone(),
+        job.kind.clone(),
+        job.state.to_string(),
+        format!("{}/{}", job.attempts, job.max_attempts),
+        human::relative(job.enqueued_at, now),
+        human::relative(at, now),
+        job.failure
+            .as_ref()
+            .map(|failure| human::shorten(&failure.to_string(), ERROR_CHARS))
+            .unwrap_or_default(),
+    ]
+}
+
+/// All about one job, a line per fact.
+pub(crate) fn job_page(job: &JobInfo, now: SystemTime) -> String {
+    let instant = |at: Option<SystemTime>| {
+        let text = json::rfc3339(at?)?;
+        Some(format!("{text} ({})", human::relative(at, now)))
+    };
+    let ran = match (job.started_at, job.ended_at) {
+        (Some(from), Some(to)) => to.duration_since(from).ok().map(human::duration),
+        _ => None,
+    };
+    let payload = (!job.payload.is_empty()).then(|| {
+        let of = if job.content_type.is_empty() {
+            String::new()
+        } else {
+            format!(" of {}", job.content_type)
+        };
+        format!("{}{of}: {}", human::size(job.payload.len() as u64), blob(&job.payload))
+    });
+    let metadata = job
+        .metadata
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let lines = [
+        ("id", Some(job.id.clone())),
+        ("tenant", Some(job.tenant.clone())),
+        ("queue", Some(job.queue.clone())),
+        ("kind", Some(format!("{} (version {})", job.kind, job.schema_version))),
+        ("priority", Some(job.priority.to_string())),
+        ("state", Some(job.state.to_string())),
+        ("attempts", Some(format!("{} of {}", job.attempts, job.max_attempts))),
+        (
+            "crashes",
+            (job.crashes > 0).then(|| format!("{} of {}", job.crashes, job.max_crashes)),
+        ),
+        ("enqueued", instant(job.enqueued_at)),
+        ("available", instant(job.available_at)),
+        ("started", instant(job.started_at)),
+        ("ended", instant(job.ended_at)),
+        ("last run", ran),
+        ("error", job.failure.as_ref().map(ToString::to_string)),
+        ("key", job.idempotency_key.clone()),
+        ("redriven from", job.redriven_from.clone()),
+        ("metadata", (!metadata.is_empty()).then_some(metadata)),
+        ("payload", payload),
+        ("result", (!job.result.is_empty()).then(|| blob(&job.result))),
+    ];
+    let mut page = String::new();
+    for (name, value) in lines.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        let _ = writeln!(page, "{name:<14}{value}");
+    }
+    page.truncate(page.trim_end().len());
+    page
+}
+
+fn blob(data: &[u8]) -> String {
+    human::shorten(&json::bytes(data).to_string(), 400)
+}
+
+/// A change of a job, for `job watch`.
+pub(crate) fn change(job: &JobInfo, now: SystemTime) -> String {
+    let mut line = format!("{}  {:<9}", json::rfc3339(now).unwrap_or_default(), job.state.as_str());
+    let _ = write!(line, "  attempts {}/{}", job.attempts, job.max_attempts);
+    if !job.state.is_terminal() && job.available_at.is_some_and(|at| at > now) {
+        let _ = write!(line, "  next {}", human::relative(job.available_at, now));
+    }
+    if let Some(failure) = &job.failure {
+        let _ = write!(line, "  {}", human::shorten(&failure.to_string(), ERROR_CHARS));
+    }
+    line
+}
+
+pub(crate) const QUEUES: [&str; 8] = [
+    "QUEUE",
+    "STATE",
+    "SCHEDULED",
+    "AVAILABLE",
+    "RUNNING",
+    "RETRYING",
+    "OLDEST WAIT",
+    "NOTE",
+];
+
+pub(crate) fn queue(queue: &QueueInfo) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !queue.note.is_empty() {
+        notes.push(queue.note.clone());
+    }
+    if queue.unroutable > 0 {
+        notes.push(format!(
+            "{} without a worker that accepts them",
+            human::count(queue.unroutable)
+        ));
+    }
+    vec![
+        queue.name.clone(),
+        if queue.paused { "paused" } else { "open" }.to_owned(),
+        human::count(queue.scheduled),
+        human::count(queue.available),
+        human::count(queue.running),
+        human::count(queue.retrying),
+        queue.oldest_wait.map_or_else(|| "-".to_owned(), human::duration),
+        notes.join("; "),
+    ]
+}
+
+pub(crate) const TENANTS: [&str; 10] = [
+    "TENANT",
+    "WEIGHT",
+    "RATE",
+    "CONCURRENCY",
+    "WAITING",
+    "RUNNING",
+    "SUCCEEDED",
+    "DEAD",
+    "FAILURES",
+    "RUN TIME",
+];
+
+pub(crate) fn tenant(tenant: &TenantInfo) -> Vec<String> {
+    vec![
+        tenant.name.clone(),
+        tenant.weight.to_string(),
+        tenant.rate_limit.map_or_else(|| "-".to_owned(), rate),
+        if tenant.concurrency_limit == 0 {
+            "-".to_owned()
+        } else {
+            human::count(tenant.concurrency_limit.into())
+        },
+        human::count(tenant.scheduled + tenant.available + tenant.retrying),
+        human::count(tenant.running),
+        human::count(tenant.totals.succeeded),
+        human::count(tenant.totals.dead),
+        human::count(tenant.totals.failures),
+        human::duration(tenant.totals.run_time),
+    ]
+}
+
+fn rate(limit: RateLimit) -> String {
+    let burst = if limit.burst == 0 { limit.count } else { limit.burst };
+    // `100/s` rather than `100/1s`, as it is given on the command line.
+    let period = human::duration(limit.period);
+    let alone = period
+        .strip_prefix('1')
+        .filter(|unit| matches!(*unit, "s" | "m" | "h" | "d"));
+    format!("{}/{}, burst {burst}", limit.count, alone.unwrap_or(&period))
+}
+
+pub(crate) const WORKERS: [&str; 9] = [
+    "WORKER",
+    "NODE",
+    "TENANTS",
+    "QUEUES",
+    "KINDS",
+    "RUNNING",
+    "FREE",
+    "STATE",
+    "CONNECTED",
+];
+
+pub(crate) fn worker(worker: &WorkerInfo, now: SystemTime) -> Vec<String> {
+    let list = |names: &[String]| {
+        if names.is_empty() {
+            "all".to_owned()
+        } else {
+            names.join(",")
+        }
+    };
+    vec![
+        worker.name.clone(),
+        worker.node_id.to_string(),
+        list(&worker.tenants),
+        list(&worker.queues),
+        human::shorten(&list(&worker.kinds), 40),
+        worker.running.to_string(),
+        worker.credits.to_string(),
+        if worker.quiet { "quiet" } else { "open" }.to_owned(),
+        human::relative(worker.opened_at, now),
+    ]
+}
+
+pub(crate) const MEMBERS: [&str; 6] = ["NODE", "ROLE", "REACHABLE", "LOG", "API", "PEER"];
+
+pub(crate) fn members(status: &ClusterStatus) -> Vec<Vec<String>> {
+    let row = |member: &muster_client::MemberInfo| {
+        let matched = member
+            .matched_index
+            .or((member.node_id == status.node_id).then_some(status.last_log_index));
+        vec![
+            member.node_id.to_string(),
+            member.role.to_owned(),
+            match member.reachable {
+                Some(true) => "yes",
+                Some(false) => "no",
+                None if member.node_id == status.node_id => "yes",
+                None => "?",
+            }
+            .to_owned(),
+            matched.map_or_else(|| "?".to_owned(), human::count),
+            member.api_address.clone(),
+            member.peer_address.clone(),
+        ]
+    };
+    status.members.iter().map(row).collect()
+}
+
+/// The lines above the members of `cluster status`.
+pub(crate) fn status(status: &ClusterStatus) -> String {
+    let leader = status
+        .leader_id
+        .map_or_else(|| "none known".to_owned(), |id| format!("node {id}"));
+    format!(
+        "cluster     {}\nleader      {leader} in term {}\nanswered by node {}, version {}\nlog         last {}, committed {}, applied {}\nlive jobs   {} scheduled, {} available, {} running, {} retrying\ndurability  {}\n",
+        status.cluster_id,
+        status.term,
+        status.node_id,
+        status.version,
+        human::count(status.last_log_index),
+        human::count(status.committed_index),
+        human::count(status.applied_index),
+        human::count(status.scheduled),
+        human::count(status.available),
+        human::count(status.running),
+        human::count(status.retrying),
+        status.durability,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use muster_client::{JobFailure, JobState, MemberInfo, Priority};
+
+    use super::*;
+
+    fn at(s: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(s)
+    }
+
+    fn dead_job() -> JobInfo {
+        JobInfo {
+            id: "0190a5d2-0000-7000-8000-000000000001".into(),
+            tenant: "docs".into(),
+            queue: "mail".into(),
+            kind: "send-email".into(),
+            schema_version: 1,
+            payload: br#"{"to":"ada"}"#.to_vec().into(),
+            content_type: "application/json".into(),
+            priority: Priority::Normal,
+            state: JobState::Dead,
+            enqueued_at: Some(at(100)),
+            available_at: Some(at(100)),
+            started_at: Some(at(160)),
+            ended_at: Some(at(165)),
+            attempts: 3,
+            max_attempts: 3,
+            crashes: 0,
+            max_crashes: 3,
+            failure: Some(JobFailure {
+                class: "Timeout".into(),
+                message: "no answer".into(),
+            }),
+            result: Vec::new().into(),
+            redriven_from: None,
+            idempotency_key: Some("order-17".into()),
+            metadata: BTreeMap::new(),
+            changed_index: 42,
+        }
+    }
+
+    #[test]
+    fn a_job_in_a_list() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(225);
+        assert_eq!(
+            job(&dead_job(), now).join(" | "),
+            "0190a5d2-0000-7000-8000-000000000001 | mail | send-email | dead | 3/3 | 2m5s ago | 1m ago | Timeout: no answer"
+        );
+        assert_eq!(JOBS.len(), job(&dead_job(), now).len());
+    }
+
+    #[test]
+    fn a_job_on_its_page() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(225);
+        let expected = "\
+id            0190a5d2-0000-7000-8000-000000000001
+tenant        docs
+queue         mail
+kind          send-email (version 1)
+priority      normal
+state         dead
+attempts      3 of 3
+enqueued      1970-01-01T00:01:40.000Z (2m5s ago)
+available     1970-01-01T00:01:40.000Z (2m5s ago)
+started       1970-01-01T00:02:40.000Z (1m5s ago)
+ended         1970-01-01T00:02:45.000Z (1m ago)
+last run      5s
+error         Timeout: no answer
+key           order-17
+payload       12 B of application/json: {\"to\":\"ada\"}";
+        assert_eq!(job_page(&dead_job(), now), expected);
+    }
+
+    #[test]
+    fn a_change_while_watching() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(162);
+        let mut info = dead_job();
+        info.state = JobState::Retrying;
+        info.available_at = Some(at(166));
+        assert_eq!(
+            change(&info, now),
+            "1970-01-01T00:02:42.000Z  retrying   attempts 3/3  next in 4s  Timeout: no answer"
+        );
+    }
+
+    #[test]
+    fn a_tenant_with_limits() {
+        let info = TenantInfo {
+            name: "docs".into(),
+            weight: 300,
+            rate_limit: Some(RateLimit {
+                count: 50,
+                period: Duration::from_secs(1),
+                burst: 0,
+            }),
+            available: 1_200,
+            retrying: 3,
+            running: 8,
+            ..TenantInfo::default()
+        };
+        assert_eq!(
+            tenant(&info).join(" | "),
+            "docs | 300 | 50/s, burst 50 | - | 1,203 | 8 | 0 | 0 | 0 | 0ms"
+        );
+        assert_eq!(TENANTS.len(), tenant(&info).len());
+    }
+
+    #[test]
+    fn members_as_the_leader_sees_them() {
+        let member = |node_id, role, matched_index, reachable| MemberInfo {
+            node_id,
+            role,
+            matched_index,
+            reachable,
+            api_address: format!("127.0.0.1:700{node_id}"),
+            peer_address: format!("127.0.0.1:710{node_id}"),
+        };
+        let status = ClusterStatus {
+            node_id: 1,
+            last_log_index: 1_500,
+            members: vec![
+                member(1, "leader", None, None),
+                member(2, "follower", Some(1_499), Some(false)),
+            ],
+            ..ClusterStatus::default()
+        };
+        let rows = members(&status);
+        assert_eq!(rows[0].join(" "), "1 leader yes 1,500 127.0.0.1:7001 127.0.0.1:7101");
+        assert_eq!(rows[1].join(" "), "2 follower no 1,499 127.0.0.1:7002 127.0.0.1:7102");
+        assert_eq!(MEMBERS.len(), rows[0].len());
+    }
+}

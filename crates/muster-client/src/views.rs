@@ -1,0 +1,660 @@
+//! What the cluster tells: jobs, queues, tenants, nodes, workers. Plain data, all of it serialisable.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use muster_proto::v1;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::error::Error;
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum JobState {
+    /// Waits for its time.
+    Scheduled,
+    /// Waits for other jobs.
+    Blocked,
+    /// May start as soon as a worker, its tenant's share and its limits allow.
+    Available,
+    /// A worker holds its lease.
+    Running,
+    /// An attempt failed; waits for its backoff.
+    Retrying,
+    /// Ended well. Terminal.
+    Succeeded,
+    /// Ended without success, waits for an operator. Terminal until redriven.
+    Dead,
+    /// Ended by request. Terminal.
+    Cancelled,
+    /// Never started in time. Terminal.
+    Expired,
+    /// A state that this version of the client does not know.
+    Unknown,
+}
+
+impl JobState {
+    /// All states that a filter can ask for.
+    pub const ALL: [Self; 9] = [
+        Self::Scheduled,
+        Self::Blocked,
+        Self::Available,
+        Self::Running,
+        Self::Retrying,
+        Self::Succeeded,
+        Self::Dead,
+        Self::Cancelled,
+        Self::Expired,
+    ];
+
+    /// True when the job has ended.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Dead | Self::Cancelled | Self::Expired)
+    }
+
+    /// In lower case, as in the documentation.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Scheduled => "scheduled",
+            Self::Blocked => "blocked",
+            Self::Available => "available",
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Succeeded => "succeeded",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+            Self::Expired => "expired",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    pub(crate) fn from_proto(state: i32) -> Self {
+        match v1::JobState::try_from(state) {
+            Ok(v1::JobState::Scheduled) => Self::Scheduled,
+            Ok(v1::JobState::Blocked) => Self::Blocked,
+            Ok(v1::JobState::Available) => Self::Available,
+            Ok(v1::JobState::Running) => Self::Running,
+            Ok(v1::JobState::Retrying) => Self::Retrying,
+            Ok(v1::JobState::Succeeded) => Self::Succeeded,
+            Ok(v1::JobState::Dead) => Self::Dead,
+            Ok(v1::JobState::Cancelled) => Self::Cancelled,
+            Ok(v1::JobState::Expired) => Self::Expired,
+            Ok(v1::JobState::Unspecified) | Err(_) => Self::Unknown,
+        }
+    }
+
+    pub(crate) fn to_proto(self) -> i32 {
+        let state = match self {
+            Self::Scheduled => v1::JobState::Scheduled,
+            Self::Blocked => v1::JobState::Blocked,
+            Self::Available => v1::JobState::Available,
+            Self::Running => v1::JobState::Running,
+            Self::Retrying => v1::JobState::Retrying,
+            Self::Succeeded => v1::JobState::Succeeded,
+            Self::Dead => v1::JobState::Dead,
+            Self::Cancelled => v1::JobState::Cancelled,
+            Self::Expired => v1::JobState::Expired,
+            Self::Unknown => v1::JobState::Unspecified,
+        };
+        state.into()
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for JobState {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::ALL
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| Error::Invalid {
+                field: "state",
+                message: format!("{text:?} is none of {}", Self::ALL.map(Self::as_str).join(", ")),
+            })
+    }
+}
+
+/// Urgency within the tenant. Each level below critical counts as one aging step (30 s) of waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// First.
+    Critical,
+    /// Before normal.
+    High,
+    /// The default.
+    #[default]
+    Normal,
+    /// After normal.
+    Low,
+    /// Last.
+    Bulk,
+}
+
+impl Priority {
+    /// All levels, most urgent first.
+    pub const ALL: [Self; 5] = [Self::Critical, Self::High, Self::Normal, Self::Low, Self::Bulk];
+
+    /// In lower case, as in the documentation.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+            Self::Bulk => "bulk",
+        }
+    }
+
+    pub(crate) fn from_proto(priority: i32) -> Self {
+        match v1::Priority::try_from(priority) {
+            Ok(v1::Priority::Critical) => Self::Critical,
+            Ok(v1::Priority::High) => Self::High,
+            Ok(v1::Priority::Low) => Self::Low,
+            Ok(v1::Priority::Bulk) => Self::Bulk,
+            Ok(v1::Priority::Normal | v1::Priority::Unspecified) | Err(_) => Self::Normal,
+        }
+    }
+
+    pub(crate) fn to_proto(self) -> i32 {
+        let priority = match self {
+            Self::Critical => v1::Priority::Critical,
+            Self::High => v1::Priority::High,
+            Self::Normal => v1::Priority::Normal,
+            Self::Low => v1::Priority::Low,
+            Self::Bulk => v1::Priority::Bulk,
+        };
+        priority.into()
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Priority {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::ALL
+            .into_iter()
+            .find(|priority| priority.as_str() == text)
+            .ok_or_else(|| Error::Invalid {
+                field: "priority",
+                message: format!("{text:?} is none of {}", Self::ALL.map(Self::as_str).join(", ")),
+            })
+    }
+}
+
+/// A failure as the handler reported it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobFailure {
+    /// Kind of failure, e.g. the error's type.
+    pub class: String,
+    /// For people.
+    pub message: String,
+}
+
+impl fmt::Display for JobFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.class.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.class, self.message)
+        }
+    }
+}
+
+/// A job as it stands. Times serialise as RFC 3339 text; payload and result are left out of the serialised form,
+/// since only the caller knows what they are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct JobInfo {
+    /// Identity.
+    pub id: String,
+    /// Owner.
+    pub tenant: String,
+    /// Queue.
+    pub queue: String,
+    /// Name of the handler.
+    pub kind: String,
+    /// Version of the payload's schema.
+    pub schema_version: u32,
+    /// What the handler gets; empty in lists.
+    #[serde(skip)]
+    pub payload: Bytes,
+    /// Media type of the payload.
+    pub content_type: String,
+    /// Urgency.
+    pub priority: Priority,
+    /// Where it stands.
+    pub state: JobState,
+    /// When it was accepted.
+    #[serde(serialize_with = "rfc3339")]
+    pub enqueued_at: Option<SystemTime>,
+    /// When it may start (again).
+    #[serde(serialize_with = "rfc3339")]
+    pub available_at: Option<SystemTime>,
+    /// When its last attempt began.
+    #[serde(serialize_with = "rfc3339")]
+    pub started_at: Option<SystemTime>,
+    /// When it ended.
+    #[serde(serialize_with = "rfc3339")]
+    pub ended_at: Option<SystemTime>,
+    /// Attempts begun that count.
+    pub attempts: u32,
+    /// Failures and timeouts allowed.
+    pub max_attempts: u32,
+    /// Attempts whose worker vanished.
+    pub crashes: u32,
+    /// Such attempts allowed.
+    pub max_crashes: u32,
+    /// The last failure.
+    pub failure: Option<JobFailure>,
+    /// What the handler returned; JSON for typed handlers.
+    #[serde(skip)]
+    pub result: Bytes,
+    /// The dead job this one revives.
+    pub redriven_from: Option<String>,
+    /// The caller's key.
+    pub idempotency_key: Option<String>,
+    /// Free pairs.
+    pub metadata: BTreeMap<String, String>,
+    /// Log index of its last change: grows with every change.
+    pub changed_index: u64,
+}
+
+impl From<v1::Job> for JobInfo {
+    fn from(job: v1::Job) -> Self {
+        let payload = job.payload.unwrap_or_default();
+        Self {
+            id: job.id,
+            tenant: job.tenant,
+            queue: job.queue,
+            kind: job.kind,
+            schema_version: job.schema_version,
+            payload: payload.data,
+            content_type: payload.content_type,
+            priority: Priority::from_proto(job.priority),
+            state: JobState::from_proto(job.state),
+            enqueued_at: time(job.enqueued_at),
+            available_at: time(job.available_at),
+            started_at: time(job.started_at),
+            ended_at: time(job.ended_at),
+            attempts: job.attempts,
+            max_attempts: job.max_attempts,
+            crashes: job.crashes,
+            max_crashes: job.max_crashes,
+            failure: job.error.map(|error| JobFailure {
+                class: error.class,
+                message: error.message,
+            }),
+            result: job.result,
+            redriven_from: (!job.redriven_from.is_empty()).then_some(job.redriven_from),
+            idempotency_key: (!job.idempotency_key.is_empty()).then_some(job.idempotency_key),
+            metadata: job.metadata.into_iter().collect(),
+            changed_index: job.changed_index,
+        }
+    }
+}
+
+/// A page of jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct JobPage {
+    /// Without their payloads.
+    pub jobs: Vec<JobInfo>,
+    /// For the next page; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// A named line within a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct QueueInfo {
+    /// Name.
+    pub name: String,
+    /// No job of it starts.
+    pub paused: bool,
+    /// Why it is paused.
+    pub note: String,
+    /// Jobs that wait for their time.
+    pub scheduled: u64,
+    /// Jobs that may start.
+    pub available: u64,
+    /// Jobs under lease.
+    pub running: u64,
+    /// Jobs that wait for their backoff.
+    pub retrying: u64,
+    /// How long the oldest available job has waited.
+    pub oldest_wait: Option<Duration>,
+    /// Available jobs that no connected worker accepts.
+    pub unroutable: u64,
+}
+
+impl From<v1::Queue> for QueueInfo {
+    fn from(queue: v1::Queue) -> Self {
+        Self {
+            name: queue.name,
+            paused: queue.paused,
+            note: queue.note,
+            scheduled: queue.scheduled,
+            available: queue.available,
+            running: queue.running,
+            retrying: queue.retrying,
+            oldest_wait: queue.oldest_wait.and_then(|wait| wait.try_into().ok()),
+            unroutable: queue.unroutable,
+        }
+    }
+}
+
+/// At most `count` starts per `period`, `burst` at once after a quiet time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimit {
+    /// Starts per period, 1–1,000,000,000.
+    pub count: u32,
+    /// 1 ms–31 days.
+    pub period: Duration,
+    /// Starts allowed at once; 0 means `count`.
+    pub burst: u32,
+}
+
+impl RateLimit {
+    /// `count` starts per second, a second's worth at once.
+    pub fn per_second(count: u32) -> Self {
+        Self {
+            count,
+            period: Duration::from_secs(1),
+            burst: 0,
+        }
+    }
+
+    pub(crate) fn to_proto(self) -> v1::RateLimit {
+        v1::RateLimit {
+            count: self.count,
+            period: duration(self.period),
+            burst: self.burst,
+        }
+    }
+}
+
+/// An owner of queues and jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TenantInfo {
+    /// Name.
+    pub name: String,
+    /// Share relative to others.
+    pub weight: u32,
+    /// Limit on starts.
+    pub rate_limit: Option<RateLimit>,
+    /// Most jobs running at once; 0: no limit.
+    pub concurrency_limit: u32,
+    /// Largest payload in bytes.
+    pub payload_bytes_max: u32,
+    /// Counts since creation.
+    pub totals: TenantTotals,
+    /// Jobs that wait for their time.
+    pub scheduled: u64,
+    /// Jobs that may start.
+    pub available: u64,
+    /// Jobs under lease.
+    pub running: u64,
+    /// Jobs that wait for their backoff.
+    pub retrying: u64,
+}
+
+/// Counts since a tenant's creation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TenantTotals {
+    /// Jobs accepted.
+    pub enqueued: u64,
+    /// Attempts begun.
+    pub started: u64,
+    /// Jobs ended well.
+    pub succeeded: u64,
+    /// Jobs ended dead.
+    pub dead: u64,
+    /// Jobs cancelled.
+    pub cancelled: u64,
+    /// Jobs never started in time.
+    pub expired: u64,
+    /// Attempts that failed.
+    pub failures: u64,
+    /// Attempts whose worker vanished.
+    pub crashes: u64,
+    /// Worker time used.
+    pub run_time: Duration,
+}
+
+impl From<v1::Tenant> for TenantInfo {
+    fn from(tenant: v1::Tenant) -> Self {
+        let totals = tenant.totals.unwrap_or_default();
+        Self {
+            name: tenant.name,
+            weight: tenant.weight,
+            rate_limit: tenant.rate_limit.map(|limit| RateLimit {
+                count: limit.count,
+                period: limit
+                    .period
+                    .and_then(|period| period.try_into().ok())
+                    .unwrap_or(Duration::from_secs(1)),
+                burst: limit.burst,
+            }),
+            concurrency_limit: tenant.concurrency_limit,
+            payload_bytes_max: tenant.payload_bytes_max,
+            totals: TenantTotals {
+                enqueued: totals.enqueued,
+                started: totals.started,
+                succeeded: totals.succeeded,
+                dead: totals.dead,
+                cancelled: totals.cancelled,
+                expired: totals.expired,
+                failures: totals.failures,
+                crashes: totals.crashes,
+                run_time: totals
+                    .run_time
+                    .and_then(|time| time.try_into().ok())
+                    .unwrap_or_default(),
+            },
+            scheduled: tenant.scheduled,
+            available: tenant.available,
+            running: tenant.running,
+            retrying: tenant.retrying,
+        }
+    }
+}
+
+/// The cluster as the answering node sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ClusterStatus {
+    /// 32 hexadecimal digits.
+    pub cluster_id: String,
+    /// The node that answered.
+    pub node_id: u64,
+    /// Raft term.
+    pub term: u64,
+    /// `None`: no leader known.
+    pub leader_id: Option<u64>,
+    /// Last entry in the node's log.
+    pub last_log_index: u64,
+    /// Last entry known to be on a majority.
+    pub committed_index: u64,
+    /// Last entry applied by the node.
+    pub applied_index: u64,
+    /// All nodes.
+    pub members: Vec<MemberInfo>,
+    /// Version of the answering node.
+    pub version: String,
+    /// Live jobs that wait for their time.
+    pub scheduled: u64,
+    /// Live jobs that may start.
+    pub available: u64,
+    /// Live jobs under lease.
+    pub running: u64,
+    /// Live jobs that wait for their backoff.
+    pub retrying: u64,
+    /// Rolling hash of the replicated state at `applied_index`.
+    pub state_hash: u64,
+    /// What an acknowledgement means, e.g. `synced on a majority`.
+    pub durability: String,
+}
+
+/// A node of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct MemberInfo {
+    /// Identity.
+    pub node_id: u64,
+    /// Where it serves clients.
+    pub api_address: String,
+    /// Where it serves its peers.
+    pub peer_address: String,
+    /// `leader`, `follower`, `learner` or `unknown`.
+    pub role: &'static str,
+    /// How far its log matches the leader's; known to the leader alone.
+    pub matched_index: Option<u64>,
+    /// Did it answer lately; known to the leader alone.
+    pub reachable: Option<bool>,
+}
+
+impl From<v1::GetStatusResponse> for ClusterStatus {
+    fn from(status: v1::GetStatusResponse) -> Self {
+        Self {
+            cluster_id: status.cluster_id,
+            node_id: status.node_id,
+            term: status.term,
+            leader_id: (status.leader_id != 0).then_some(status.leader_id),
+            last_log_index: status.last_log_index,
+            committed_index: status.committed_index,
+            applied_index: status.applied_index,
+            members: status
+                .members
+                .into_iter()
+                .map(|member| MemberInfo {
+                    role: match member.role() {
+                        v1::member::Role::Leader => "leader",
+                        v1::member::Role::Follower => "follower",
+                        v1::member::Role::Learner => "learner",
+                        v1::member::Role::Unspecified => "unknown",
+                    },
+                    node_id: member.node_id,
+                    api_address: member.api_address,
+                    peer_address: member.peer_address,
+                    matched_index: member.matched_index,
+                    reachable: member.reachable,
+                })
+                .collect(),
+            version: status.version,
+            scheduled: status.scheduled,
+            available: status.available,
+            running: status.running,
+            retrying: status.retrying,
+            state_hash: status.state_hash,
+            durability: status.durability,
+        }
+    }
+}
+
+/// A connected worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WorkerInfo {
+    /// Identity of its session.
+    pub session_id: String,
+    /// For people.
+    pub name: String,
+    /// Node that holds its stream.
+    pub node_id: u64,
+    /// Tenants served; empty: all.
+    pub tenants: Vec<String>,
+    /// Queues served; empty: all.
+    pub queues: Vec<String>,
+    /// Kinds it runs.
+    pub kinds: Vec<String>,
+    /// What it is.
+    pub labels: BTreeMap<String, String>,
+    /// When its session began.
+    #[serde(serialize_with = "rfc3339")]
+    pub opened_at: Option<SystemTime>,
+    /// Leases held.
+    pub running: u32,
+    /// Leases it has room for besides.
+    pub credits: u32,
+    /// Takes no more jobs.
+    pub quiet: bool,
+}
+
+impl From<v1::WorkerInfo> for WorkerInfo {
+    fn from(worker: v1::WorkerInfo) -> Self {
+        Self {
+            session_id: worker.session_id,
+            name: worker.name,
+            node_id: worker.node_id,
+            tenants: worker.tenants,
+            queues: worker.queues,
+            kinds: worker.kinds.into_iter().map(|kind| kind.kind).collect(),
+            labels: worker.labels.into_iter().collect(),
+            opened_at: time(worker.opened_at),
+            running: worker.running,
+            credits: worker.credits,
+            quiet: worker.quiet,
+        }
+    }
+}
+
+pub(crate) fn time(timestamp: Option<prost_types::Timestamp>) -> Option<SystemTime> {
+    timestamp.and_then(|timestamp| timestamp.try_into().ok())
+}
+
+/// As a protobuf duration; one beyond its range (millions of years) is left out.
+pub(crate) fn duration(duration: Duration) -> Option<prost_types::Duration> {
+    duration.try_into().ok()
+}
+
+// The signature is serde's.
+#[allow(clippy::ref_option)]
+fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    match time {
+        Some(time) => serializer.collect_str(&prost_types::Timestamp::from(*time)),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_proto_values_go_there_and_back() {
+        for state in JobState::ALL {
+            assert_eq!(state.as_str().parse::<JobState>().unwrap(), state);
+            assert_eq!(JobState::from_proto(state.to_proto()), state);
+        }
+        for priority in Priority::ALL {
+            assert_eq!(priority.as_str().parse::<Priority>().unwrap(), priority);
+            assert_eq!(Priority::from_proto(priority.to_proto()), priority);
+        }
+        assert_eq!(JobState::from_proto(99), JobState::Unknown);
+        assert!("odd".parse::<JobState>().is_err());
+    }
+
+    #[test]
+    fn times_serialise_as_text() {
+        let mut info = JobInfo::from(v1::Job {
+            id: "a".into(),
+            ..v1::Job::default()
+        });
+        info.enqueued_at = Some(SystemTime::UNIX_EPOCH + Duration::from_millis(1_500));
+        let json = serde_json::to_value(&info).unwrap();
+        assert_eq!(json["enqueued_at"], "1970-01-01T00:00:01.500Z");
+        assert_eq!(json["ended_at"], serde_json::Value::Null);
+    }
+}

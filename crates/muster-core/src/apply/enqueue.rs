@@ -1,0 +1,237 @@
+//! Accepting jobs, each once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::out_of_range;
+use crate::core::Core;
+use crate::hash::{FixedState, fingerprint};
+use crate::ids::{JobId, Name};
+use crate::job::{Backoff, JobSpec, JobState};
+use crate::live::{Job, Rare};
+use crate::reply::{Enqueued, Refusal, Reply};
+
+/// What is to become of a job that is enqueued.
+enum Decision {
+    /// It is new: owner and fingerprint.
+    Accept(u32, u64),
+    /// It was accepted before.
+    Existed(Enqueued),
+}
+
+/// Ids and keys of earlier items of the same call, with their fingerprints.
+#[derive(Default)]
+struct Earlier {
+    ids: HashMap<JobId, (Name, u64), FixedState>,
+    keys: HashMap<(Name, Name), (JobId, u64), FixedState>,
+}
+
+impl Core {
+    pub(super) fn enqueue(&mut self, spec: JobSpec) -> Result<Enqueued, Refusal> {
+        match self.decide(&spec, None)? {
+            Decision::Existed(first) => Ok(first),
+            Decision::Accept(tenant, fingerprint) => Ok(self.accept(tenant, spec, fingerprint, None)),
+        }
+    }
+
+    pub(super) fn enqueue_many(&mut self, jobs: Vec<JobSpec>, all_or_nothing: bool) -> Reply {
+        if all_or_nothing && let Some(refusals) = self.refuse_all(&jobs) {
+            return Reply::EnqueuedMany(refusals.into_iter().map(Err).collect());
+        }
+        self.entry.events.reserve(jobs.len());
+        Reply::EnqueuedMany(jobs.into_iter().map(|spec| self.enqueue(spec)).collect())
+    }
+
+    pub(super) fn enqueue_redriven(&mut self, spec: JobSpec, from: JobId) -> Result<Enqueued, Refusal> {
+        match self.decide(&spec, Some(from))? {
+            Decision::Existed(first) => Ok(first),
+            Decision::Accept(tenant, fingerprint) => Ok(self.accept(tenant, spec, fingerprint, Some(from))),
+        }
+    }
+
+    /// `None` if every item can be accepted, else a refusal for each.
+    fn refuse_all(&self, jobs: &[JobSpec]) -> Option<Vec<Refusal>> {
+        let mut earlier = Earlier::default();
+        let refusals: Vec<Option<Refusal>> = jobs.iter().map(|spec| self.refusal_among(spec, &mut earlier)).collect();
+        let item = refusals.iter().position(Option::is_some)? as u32;
+        Some(
+            refusals
+                .into_iter()
+                .map(|own| own.unwrap_or(Refusal::OtherItemRefused { item }))
+                .collect(),
+        )
+    }
+
+    /// Why an item would be refused if all earlier ones had been accepted.
+    fn refusal_among(&self, spec: &JobSpec, earlier: &mut Earlier) -> Option<Refusal> {
+        let fingerprint = match self.decide(spec, None) {
+            Err(refusal) => return Some(refusal),
+            Ok(Decision::Existed(_)) => return None,
+            Ok(Decision::Accept(_, fingerprint)) => fingerprint,
+        };
+        if let Some((tenant, first)) = earlier.ids.get(&spec.id) {
+            let same = *tenant == spec.tenant && *first == fingerprint;
+            return (!same).then(|| conflict(spec.id, "id"));
+        }
+        if let Some(key) = &spec.idempotency_key {
+            if let Some((first, other)) = earlier.keys.get(&(spec.tenant.clone(), key.clone())) {
+                return (*other != fingerprint).then(|| conflict(*first, "idempotency_key"));
+            }
+            earlier
+                .keys
+                .insert((spec.tenant.clone(), key.clone()), (spec.id, fingerprint));
+        }
+        earlier.ids.insert(spec.id, (spec.tenant.clone(), fingerprint));
+        None
+    }
+
+    /// Decides without changing anything. `redriven`: a job whose idempotency key may be taken over.
+    fn decide(&self, spec: &JobSpec, redriven: Option<JobId>) -> Result<Decision, Refusal> {
+        let tenant = self.tenant_number(&spec.tenant)?;
+        check_ranges(spec)?;
+        let fingerprint = fingerprint(spec);
+        if let Some((owner, state, first)) = self.known(spec.id) {
+            return if owner == tenant && first == fingerprint {
+                Ok(Decision::Existed(Enqueued {
+                    job: spec.id,
+                    state,
+                    existed: true,
+                }))
+            } else {
+                Err(conflict(spec.id, "id"))
+            };
+        }
+        if let Some(key) = &spec.idempotency_key
+            && let Some(holder) = self.keys.get(&(tenant, key.clone())).copied()
+            && Some(holder) != redriven
+            && let Some((_, state, first)) = self.known(holder)
+        {
+            return if first == fingerprint {
+                Ok(Decision::Existed(Enqueued {
+                    job: holder,
+                    state,
+                    existed: true,
+                }))
+            } else {
+                Err(conflict(holder, "idempotency_key"))
+            };
+        }
+        if spec.history_searched < self.meta.ended_floor {
+            return Err(Refusal::SearchHistoryAgain {
+                searched: spec.history_searched,
+                needed: self.meta.ended_floor,
+            });
+        }
+        Ok(Decision::Accept(tenant, fingerprint))
+    }
+
+    /// Owner, state and fingerprint of a live or lately ended job.
+    pub(super) fn known(&self, id: JobId) -> Option<(u32, JobState, u64)> {
+        if let Some(number) = self.live_number(id) {
+            let job = &self.jobs[number];
+            return Some((self.lanes[job.lane].tenant, job.state, job.fingerprint));
+        }
+        let ended = self.lately_ended(id)?;
+        Some(((ended.tenant.0 - 1) as u32, ended.state, ended.fingerprint))
+    }
+
+    pub(super) fn tenant_number(&self, name: &Name) -> Result<u32, Refusal> {
+        self.tenant_of
+            .get(name)
+            .copied()
+            .ok_or_else(|| Refusal::UnknownTenant(name.clone()))
+    }
+
+    fn accept(&mut self, tenant: u32, mut spec: JobSpec, fingerprint: u64, from: Option<JobId>) -> Enqueued {
+        let now = self.meta.now;
+        spec.available_at = spec.available_at.max(now);
+        let lane = self.lane_number(tenant, &spec);
+        self.share_names(tenant, lane, &mut spec);
+        let id = spec.id;
+        let available_at = spec.available_at;
+        let state = if available_at > now {
+            JobState::Scheduled
+        } else {
+            JobState::Available
+        };
+        // The index stays below 2^40 (see `LeaseId::fence`); beyond, order among equals would suffer, nothing else.
+        let sequence = (self.entry.index << 24).wrapping_add(self.entry.accepted);
+        self.entry.accepted += 1;
+        self.effects.job(id, state, 0, fingerprint ^ available_at);
+        let had_row = self.dirty.jobs.deleted.remove(&id);
+        let number = self.place_job(
+            tenant,
+            Job {
+                spec: Arc::new(spec),
+                fingerprint,
+                enqueued_at: now,
+                available_at,
+                sequence,
+                changed_index: self.entry.index,
+                started_at: 0,
+                run: None,
+                rare: from.map(|from| {
+                    Box::new(Rare {
+                        redriven_from: Some(from),
+                        ..Rare::default()
+                    })
+                }),
+                lane,
+                attempts: 0,
+                failures: 0,
+                crashes: 0,
+                state,
+                cancel_asked: false,
+                dirty: false,
+                written: had_row,
+            },
+        );
+        self.mark_job(number);
+        self.refresh_lane(lane);
+        let totals = &mut self.tenants[tenant as usize].row.totals;
+        totals.enqueued += 1;
+        self.mark_tenant(tenant);
+        Enqueued {
+            job: id,
+            state,
+            existed: false,
+        }
+    }
+
+    /// Replaces the job's own copies of names by shared ones.
+    pub(crate) fn share_names(&mut self, tenant: u32, lane: u32, spec: &mut JobSpec) {
+        let key = &self.routes.get(self.lanes[lane].route).key;
+        spec.tenant.clone_from(&self.tenants[tenant as usize].row.name);
+        spec.queue.clone_from(&key.queue);
+        spec.kind.clone_from(&key.kind);
+        spec.options.required_labels.clone_from(&key.labels);
+        if spec.payload.content_type == self.content_type {
+            spec.payload.content_type.clone_from(&self.content_type);
+        } else {
+            self.content_type.clone_from(&spec.payload.content_type);
+        }
+    }
+}
+
+fn conflict(first: JobId, what: &str) -> Refusal {
+    Refusal::Conflict {
+        first,
+        what: what.into(),
+    }
+}
+
+fn check_ranges(spec: &JobSpec) -> Result<(), Refusal> {
+    let options = &spec.options;
+    if options.max_attempts == 0 {
+        return Err(out_of_range("max_attempts", 0, "from 1"));
+    }
+    if options.max_crashes == 0 {
+        return Err(out_of_range("max_crashes", 0, "from 1"));
+    }
+    if let Backoff::Exponential { jitter_percent, .. } = options.backoff
+        && jitter_percent > 100
+    {
+        return Err(out_of_range("jitter_percent", jitter_percent, "0 to 100"));
+    }
+    Ok(())
+}

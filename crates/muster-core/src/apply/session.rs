@@ -1,0 +1,256 @@
+//! Sessions: opening, credits, closing, losing.
+
+use std::sync::Arc;
+
+use crate::class::Class;
+use crate::core::Core;
+use crate::hash::Effect;
+use crate::ids::{NodeId, SessionId};
+use crate::job::{JobError, JobState};
+use crate::reply::{Event, Refusal, Reply};
+use crate::row::{ClosedSession, SessionRow};
+use crate::session::Session;
+
+use super::report::Ending;
+
+/// Closed sessions remembered.
+const CLOSED_MAX: usize = 1024;
+
+/// How a session ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// In order.
+    Closed,
+    /// The worker vanished.
+    Lost,
+}
+
+impl Core {
+    pub(super) fn open_session(&mut self, spec: crate::command::SessionSpec) -> Result<Reply, Refusal> {
+        let id = spec.session;
+        if self.session_of.contains_key(&id) {
+            return Ok(Reply::Done);
+        }
+        let closed = self.meta.closed.iter().any(|closed| closed.session == id);
+        if closed || spec.proposed_after < self.meta.closed_floor {
+            return Err(Refusal::SessionClosed);
+        }
+        let now = self.meta.now;
+        let node = spec.node;
+        let row = SessionRow {
+            spec,
+            opened_at: now,
+            vouched_at: now,
+            credit_total: 0,
+            granted_total: 0,
+            quiet: false,
+        };
+        let number = self.add_session(row, false);
+        self.mark_session(number);
+        self.note_session(Effect::SessionOpened, id, node);
+        self.entry.events.push(Event::SessionOpened { session: id, node });
+        Ok(Reply::Done)
+    }
+
+    fn note_session(&mut self, effect: Effect, id: SessionId, detail: u64) {
+        self.effects.note(effect, (id.0 >> 64) as u64 ^ id.0 as u64, detail);
+    }
+
+    /// Puts a new or restored session into the indexes, and its class if it is the first of it.
+    pub(crate) fn add_session(&mut self, row: SessionRow, written: bool) -> u32 {
+        let class = self.class_number(&row.spec.class);
+        let id = row.spec.session;
+        self.classes[class].sessions += 1;
+        let number = self.sessions.insert(Session {
+            row,
+            class,
+            leases: Vec::new(),
+            dirty: false,
+            written,
+        });
+        self.session_of.insert(id, number);
+        if let Some(ready) = self.sessions[number].ready(number) {
+            self.classes[class].ready.insert(ready);
+            self.heat(class);
+        }
+        number
+    }
+
+    /// The class's number; one that is new is matched with every route and lane.
+    fn class_number(&mut self, what: &crate::command::WorkerClass) -> u32 {
+        if let Some(number) = self.class_of.get(what) {
+            return *number;
+        }
+        let what = Arc::new(what.clone());
+        let number = self.classes.insert(Class::new(Arc::clone(&what)));
+        self.routes.add_class(number, &what);
+        self.class_of.insert(what, number);
+        let lanes: Vec<u32> = self.lanes.iter().map(|(lane, _)| lane).collect();
+        for lane in lanes {
+            let state = &self.lanes[lane];
+            let tenant = &self.tenants[state.tenant as usize].row.name;
+            if self.routes.get(state.route).classes.contains(&number) && self.classes[number].accepts(tenant) {
+                let head = state.head;
+                self.lanes[lane].classes.push(number);
+                self.move_head(number, lane, None, head);
+            }
+        }
+        number
+    }
+
+    fn release_class(&mut self, number: u32) {
+        let class = &mut self.classes[number];
+        class.sessions -= 1;
+        if class.sessions > 0 {
+            return;
+        }
+        self.hot.retain(|hot| *hot != number);
+        self.routes.drop_class(number);
+        let lanes: Vec<u32> = self.lanes.iter().map(|(lane, _)| lane).collect();
+        for lane in lanes {
+            self.lanes[lane].classes.retain(|class| *class != number);
+        }
+        let Some(class) = self.classes.remove(number) else {
+            return;
+        };
+        for tenant in class.heads.into_keys() {
+            self.tenants[tenant as usize].classes.retain(|class| *class != number);
+        }
+        self.class_of.remove(&class.what);
+    }
+
+    /// Changes what decides a session's place among the ready ones.
+    fn change_session(&mut self, number: u32, change: impl FnOnce(&mut Session)) {
+        let session = &mut self.sessions[number];
+        let class = session.class;
+        let before = session.ready(number);
+        change(session);
+        let after = session.ready(number);
+        if before != after {
+            let ready = &mut self.classes[class].ready;
+            if let Some(before) = before {
+                ready.remove(&before);
+            }
+            if let Some(after) = after {
+                ready.insert(after);
+                self.heat(class);
+            }
+        }
+        self.mark_session(number);
+    }
+
+    /// A lease is granted: one credit less. Returns the session's id, its node and the lease's position with it.
+    pub(super) fn use_credit(&mut self, number: u32, job: u32) -> (SessionId, NodeId, u32) {
+        self.change_session(number, |session| session.row.granted_total += 1);
+        let session = &mut self.sessions[number];
+        session.leases.push(job);
+        (
+            session.row.spec.session,
+            session.row.spec.node,
+            session.leases.len() as u32 - 1,
+        )
+    }
+
+    pub(super) fn add_credits(&mut self, number: u32, credit_total: u64) {
+        if credit_total > self.sessions[number].row.credit_total {
+            self.change_session(number, |session| session.row.credit_total = credit_total);
+            let id = self.sessions[number].row.spec.session;
+            self.note_session(Effect::Credits, id, credit_total);
+        }
+    }
+
+    pub(super) fn quiet_session(&mut self, id: SessionId) -> Reply {
+        if let Some(number) = self.session_of.get(&id).copied()
+            && !self.sessions[number].row.quiet
+        {
+            self.change_session(number, |session| session.row.quiet = true);
+            self.note_session(Effect::Quiet, id, 0);
+        }
+        Reply::Done
+    }
+
+    pub(super) fn vouch(&mut self, sessions: Vec<SessionId>) -> Reply {
+        let now = self.meta.now;
+        for id in sessions {
+            if let Some(number) = self.session_of.get(&id).copied() {
+                self.sessions[number].row.vouched_at = now;
+                self.mark_session(number);
+                self.note_session(Effect::Vouched, id, now);
+            }
+        }
+        Reply::Done
+    }
+
+    /// Closes a session and takes its leases back, oldest first. One that is not open is remembered as closed all the
+    /// same, so that an open still on its way does not bring it to life.
+    pub(super) fn end_session(&mut self, id: SessionId, end: End) -> Reply {
+        let Some(number) = self.session_of.get(&id).copied() else {
+            if !self.meta.closed.iter().any(|closed| closed.session == id) {
+                self.note_session(Effect::SessionClosed, id, 1);
+                self.remember_closed(id);
+            }
+            return Reply::Done;
+        };
+        // No new leases for it while its own are taken back.
+        self.change_session(number, |session| session.row.quiet = true);
+        let mut leases: Vec<_> = self.sessions[number]
+            .leases
+            .iter()
+            .filter_map(|job| Some((self.jobs[*job].run.as_ref()?.lease, *job)))
+            .collect();
+        leases.sort_unstable();
+        for (lease, job) in leases {
+            let spec_id = self.jobs[job].spec.id;
+            self.entry.events.push(Event::LeaseRevoked {
+                session: id,
+                job: spec_id,
+                lease,
+            });
+            let ending = match end {
+                End::Closed => Ending::Preempted,
+                End::Lost => Ending::Crashed,
+            };
+            self.end_attempt(job, ending, None);
+        }
+        let Some(session) = self.sessions.remove(number) else {
+            return Reply::Done;
+        };
+        self.session_of.remove(&id);
+        self.release_class(session.class);
+        self.dirty.sessions.gone(id, session.dirty, session.written);
+        self.remember_closed(id);
+        let node = session.row.spec.node;
+        self.note_session(Effect::SessionClosed, id, node);
+        self.entry.events.push(Event::SessionClosed { session: id, node });
+        Reply::Done
+    }
+
+    fn remember_closed(&mut self, session: SessionId) {
+        let closed = &mut self.meta.closed;
+        if closed.len() >= CLOSED_MAX {
+            let forgotten = closed.remove(0);
+            self.meta.closed_floor = forgotten.index.saturating_add(1);
+        }
+        self.meta.closed.push(ClosedSession {
+            index: self.entry.index,
+            session,
+        });
+    }
+}
+
+/// What is kept with a job whose worker vanished too often.
+pub(super) fn crashed(crashes: u32) -> JobError {
+    JobError {
+        class: "crashed".into(),
+        message: format!("the worker vanished during {crashes} attempts").into(),
+    }
+}
+
+/// State that a job waits in until `available_at`.
+pub(super) fn waiting(available_at: u64, now: u64, otherwise: JobState) -> JobState {
+    if available_at > now {
+        otherwise
+    } else {
+        JobState::Available
+    }
+}

@@ -1,0 +1,309 @@
+//! Recounts everything that is kept incrementally, from what it follows from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+
+use crate::core::{Core, ENDED};
+use crate::job::JobState;
+use crate::query::LiveCounts;
+use crate::route::matches;
+use crate::timer::Timer;
+
+fn same<T: PartialEq + Debug>(what: &str, kept: T, counted: T) -> Result<(), String> {
+    if kept == counted {
+        Ok(())
+    } else {
+        Err(format!("{what}: kept {kept:?}, counted {counted:?}"))
+    }
+}
+
+fn holds(condition: bool, what: impl FnOnce() -> String) -> Result<(), String> {
+    if condition { Ok(()) } else { Err(what()) }
+}
+
+impl Core {
+    /// Recounts everything that is kept incrementally and compares; for tests, linear in the state.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        self.check_jobs()?;
+        self.check_names()?;
+        self.check_lanes()?;
+        self.check_tenants()?;
+        self.check_timers()?;
+        self.check_sessions()?;
+        self.check_classes()?;
+        self.check_marks()
+    }
+
+    fn check_jobs(&self) -> Result<(), String> {
+        for (number, job) in self.jobs.iter() {
+            let id = job.spec.id;
+            same(&format!("number of job {id}"), self.live_number(id), Some(number))?;
+            let lane = self
+                .lanes
+                .get(job.lane)
+                .ok_or_else(|| format!("job {id} has no lane"))?;
+            let tenant = &self.tenants[lane.tenant as usize];
+            same(
+                &format!("job {id} in its tenant's list"),
+                tenant.jobs.get(&id),
+                Some(&number),
+            )?;
+            holds(!job.state.is_terminal() && job.state != JobState::Blocked, || {
+                format!("job {id} is {:?}", job.state)
+            })?;
+            let running = job.state == JobState::Running;
+            same(&format!("lease of job {id}"), job.run.is_some(), running)?;
+            let options = &job.spec.options;
+            holds(job.failures < options.max_attempts, || {
+                format!("live job {id} failed {} times", job.failures)
+            })?;
+            holds(job.crashes < options.max_crashes, || {
+                format!("live job {id} crashed {} times", job.crashes)
+            })?;
+            let counted = job.failures + job.crashes + u32::from(running);
+            same(&format!("attempts of job {id}"), job.attempts, counted)?;
+            if job.state == JobState::Available {
+                holds(job.available_at <= self.meta.now, || {
+                    format!("job {id} is available before its time")
+                })?;
+            }
+            let route = &self.routes.get(lane.route).key;
+            let spec = &job.spec;
+            let alike = route.queue == spec.queue
+                && route.kind == spec.kind
+                && route.version == spec.schema_version
+                && route.labels == spec.options.required_labels
+                && tenant.row.name == spec.tenant;
+            holds(alike, || format!("job {id} is in another's lane"))?;
+        }
+        let listed: usize = self.tenants.iter().map(|tenant| tenant.jobs.len()).sum();
+        same("jobs in the tenants' lists", listed, self.jobs.len())
+    }
+
+    fn check_names(&self) -> Result<(), String> {
+        same("known ids", self.ids.len(), self.jobs.len() + self.ended.len())?;
+        let mut keys = BTreeSet::new();
+        for (number, ended) in self.ended.numbered() {
+            let id = ended.job;
+            same(
+                &format!("number of ended job {id}"),
+                self.ids.get(&id),
+                Some(&(number | ENDED)),
+            )?;
+            keys.extend(
+                ended
+                    .idempotency_key
+                    .as_ref()
+                    .map(|key| ((ended.tenant.0 - 1) as u32, key.clone())),
+            );
+        }
+        for (_, job) in self.jobs.iter() {
+            if let Some(key) = &job.spec.idempotency_key {
+                let key = (self.lanes[job.lane].tenant, key.clone());
+                same("holder of a live job's key", self.keys.get(&key), Some(&job.spec.id))?;
+                keys.insert(key);
+            }
+        }
+        // A key may be freed before the last ended job that had it, when a redriven one took it over.
+        holds(self.keys.keys().all(|key| keys.contains(key)), || {
+            "a key is held by no job".to_owned()
+        })
+    }
+
+    fn check_lanes(&self) -> Result<(), String> {
+        let mut jobs: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut available = BTreeSet::new();
+        for (number, job) in self.jobs.iter() {
+            *jobs.entry(job.lane).or_default() += 1;
+            if job.state == JobState::Available {
+                available.insert((job.lane, job.spec.priority, job.place(number)));
+            }
+        }
+        same(
+            "lanes",
+            self.lanes.iter().map(|(lane, _)| lane).collect::<Vec<_>>(),
+            jobs.keys().copied().collect(),
+        )?;
+        same("lanes by route", self.lane_of.len(), self.lanes.len())?;
+        let mut waiting = BTreeSet::new();
+        let mut lanes_of_routes: BTreeMap<u32, u32> = BTreeMap::new();
+        for (number, lane) in self.lanes.iter() {
+            same("jobs of a lane", Some(&lane.jobs), jobs.get(&number))?;
+            same(
+                "a lane by route",
+                self.lane_of.get(&(lane.tenant, lane.route)),
+                Some(&number),
+            )?;
+            same(
+                "a lane's place",
+                self.queues[lane.queue].lanes.get(lane.held as usize),
+                Some(&number),
+            )?;
+            same("a lane's head", lane.head, self.next_head(number))?;
+            *lanes_of_routes.entry(lane.route).or_default() += 1;
+            let before = waiting.len();
+            waiting.extend(lane.iter().map(|(priority, place)| (number, priority, place)));
+            same("a lane's length", lane.available(), waiting.len() - before)?;
+        }
+        for (number, route) in self.routes.iter() {
+            same(
+                "lanes of a route",
+                route.lanes,
+                lanes_of_routes.remove(&number).unwrap_or(0),
+            )?;
+        }
+        same("jobs waiting in lanes", waiting, available)
+    }
+
+    fn check_tenants(&self) -> Result<(), String> {
+        let mut all = LiveCounts::default();
+        let mut tenants = vec![LiveCounts::default(); self.tenants.len()];
+        let mut queues: BTreeMap<u32, LiveCounts> = BTreeMap::new();
+        for (_, job) in self.jobs.iter() {
+            let lane = &self.lanes[job.lane];
+            *all.of(job.state) += 1;
+            *tenants[lane.tenant as usize].of(job.state) += 1;
+            *queues.entry(lane.queue).or_default().of(job.state) += 1;
+        }
+        same("live jobs", self.live, all)?;
+        let mut named = 0;
+        for (number, tenant) in self.tenants.iter().enumerate() {
+            let name = &tenant.row.name;
+            same(&format!("live jobs of {name:?}"), tenant.live, tenants[number])?;
+            same(&format!("id of {name:?}"), tenant.row.id.0, number as u64 + 1)?;
+            let totals = &tenant.row.totals;
+            let ended = totals.succeeded + totals.dead + totals.cancelled + totals.expired;
+            same(
+                &format!("jobs of {name:?}: accepted less ended"),
+                totals.enqueued - ended,
+                tenant.live.total(),
+            )?;
+            let waiting = self
+                .lanes
+                .iter()
+                .filter(|(_, lane)| lane.tenant as usize == number && lane.head.is_some());
+            same(
+                &format!("waiting lanes of {name:?}"),
+                tenant.waiting_lanes as usize,
+                waiting.count(),
+            )?;
+            let limit = u64::from(tenant.row.settings.concurrency_limit);
+            // A limit lowered below what runs is reached as attempts end.
+            holds(
+                limit == 0 || tenant.open() == (tenant.live.running < limit && tenant.wakes_at().is_none()),
+                || format!("gate of {name:?}"),
+            )?;
+            named += tenant.queues.len();
+        }
+        same("queues", self.queues.len(), named)?;
+        for (number, queue) in self.queues.iter() {
+            let name = &queue.name;
+            let kept = self.tenants[queue.tenant as usize].queues.get(name);
+            same(&format!("queue {name:?}"), kept, Some(&number))?;
+            same(
+                &format!("live jobs of queue {name:?}"),
+                queue.live,
+                queues.remove(&number).unwrap_or_default(),
+            )?;
+            holds(queue.kept() || !queue.lanes.is_empty(), || {
+                format!("queue {name:?} has nothing")
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_timers(&self) -> Result<(), String> {
+        let jobs = self.jobs.iter().filter_map(|(number, job)| job.timer(number));
+        let gates = self
+            .tenants
+            .iter()
+            .enumerate()
+            .filter_map(|(number, tenant)| Some(Timer::gate(tenant.wakes_at()?, tenant.row.id, number as u32)));
+        let expected: Vec<Timer> = jobs.chain(gates).collect();
+        same("timers", self.timers.len(), expected.len())?;
+        for timer in &expected {
+            holds(self.timers.contains(timer), || format!("{timer:?} is missing"))?;
+        }
+        Ok(())
+    }
+
+    fn check_sessions(&self) -> Result<(), String> {
+        same("sessions by id", self.session_of.len(), self.sessions.len())?;
+        let mut leases = 0;
+        for (number, session) in self.sessions.iter() {
+            let id = session.row.spec.session;
+            same("a session by id", self.session_of.get(&id), Some(&number))?;
+            let row = &session.row;
+            holds(row.granted_total <= row.credit_total, || {
+                format!("session {:032x} has too much", id.0)
+            })?;
+            for (held, job) in session.leases.iter().enumerate() {
+                let run = self.jobs.get(*job).and_then(|job| job.run.as_ref());
+                let place = run.map(|run| (run.session, run.held, run.holder));
+                same("a lease in its session", place, Some((number, held as u32, id)))?;
+            }
+            leases += session.leases.len() as u64;
+        }
+        same("leases", leases, self.live.running)?;
+        let distinct: BTreeSet<_> = self
+            .jobs
+            .iter()
+            .filter_map(|(_, job)| job.run.as_ref().map(|run| run.lease))
+            .collect();
+        same("distinct leases", distinct.len() as u64, leases)
+    }
+
+    fn check_classes(&self) -> Result<(), String> {
+        same("classes by description", self.class_of.len(), self.classes.len())?;
+        for (number, class) in self.classes.iter() {
+            same("a class by description", self.class_of.get(&class.what), Some(&number))?;
+            let sessions = || self.sessions.iter().filter(|(_, session)| session.class == number);
+            same("sessions of a class", class.sessions as usize, sessions().count())?;
+            let ready: BTreeSet<_> = sessions().filter_map(|(at, session)| session.ready(at)).collect();
+            same("ready sessions", &class.ready, &ready)?;
+            let mut heads: BTreeMap<u32, BTreeSet<_>> = BTreeMap::new();
+            for (at, lane) in self.lanes.iter() {
+                let route = &self.routes.get(lane.route).key;
+                let serves = matches(&class.what, route) && class.accepts(&self.tenants[lane.tenant as usize].row.name);
+                same("a lane's class", lane.classes.contains(&number), serves)?;
+                if let (Some(turn), true) = (lane.head, serves) {
+                    heads.entry(lane.tenant).or_default().insert((turn, at));
+                }
+            }
+            let runnable: BTreeSet<(u64, u32)> = heads
+                .keys()
+                .filter(|tenant| self.tenants[**tenant as usize].open())
+                .map(|tenant| (self.tenants[*tenant as usize].row.virtual_time, *tenant))
+                .collect();
+            same("runnable tenants", &class.runnable, &runnable)?;
+            let kept: BTreeMap<_, _> = class
+                .heads
+                .iter()
+                .map(|(tenant, heads)| (*tenant, heads.clone()))
+                .collect();
+            for tenant in kept.keys() {
+                let listed = self.tenants[*tenant as usize].classes.contains(&number);
+                holds(listed, || "a tenant does not know its class".to_owned())?;
+            }
+            same("waiting lanes by tenant", kept, heads)?;
+            let hot = self.hot.contains(&number);
+            same("a class's mark", class.hot, hot)?;
+            holds(!class.assignable() || hot, || {
+                "a class with work and room is not on the list".to_owned()
+            })?;
+        }
+        let known: usize = self.tenants.iter().map(|tenant| tenant.classes.len()).sum();
+        same(
+            "classes of tenants",
+            known,
+            self.classes.iter().map(|(_, class)| class.heads.len()).sum(),
+        )
+    }
+
+    fn check_marks(&self) -> Result<(), String> {
+        let jobs = self.jobs.iter().filter(|(_, job)| job.dirty).count();
+        same("changed jobs", self.dirty.jobs.count, jobs)?;
+        let sessions = self.sessions.iter().filter(|(_, session)| session.dirty).count();
+        same("changed sessions", self.dirty.sessions.count, sessions)
+    }
+}

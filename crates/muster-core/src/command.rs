@@ -1,0 +1,244 @@
+//! Commands: all that can be done to the replicated state.
+//!
+//! Every command is idempotent, so a proposal whose outcome is unknown may be repeated as it is.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{JobId, LeaseId, LogIndex, Millis, Name, NodeId, SessionId, Timestamp};
+use crate::job::{JobError, JobSpec};
+
+/// Commands of many callers that share one log entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch {
+    /// The leader's clock when it built the entry.
+    pub stamped_at: Timestamp,
+    /// In order. Each gets its own reply.
+    pub commands: Vec<Command>,
+}
+
+/// One command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// First command of a cluster's life, proposed by its first leader: binds the log to a cluster id.
+    /// Refused ([`crate::Refusal::OtherCluster`]) when another id is already set; the same id again is a success.
+    Bootstrap {
+        /// Random id that no other cluster has.
+        cluster: u128,
+    },
+
+    // ---- jobs ----
+    /// Accepts a job. By the API, for a client.
+    /// A known id or idempotency key returns the first job, or is refused if kind, version or payload differ.
+    Enqueue(Box<JobSpec>),
+    /// Accepts many jobs. By the API, for a client.
+    /// `all_or_nothing`: if any would be refused, none is accepted and every item's reply says why.
+    EnqueueMany {
+        /// The jobs, all of one tenant.
+        jobs: Vec<JobSpec>,
+        /// Accept all or none.
+        all_or_nothing: bool,
+    },
+    /// Ends a job that waits; tells the worker of one that runs, whose report then ends it as cancelled (a success
+    /// reported all the same stays a success). By the API. A job that already ended is answered with its state.
+    Cancel {
+        /// Owner, as the caller's credential has it.
+        tenant: Name,
+        /// The job.
+        job: JobId,
+    },
+    /// Makes a dead job available again as a new job with fresh budgets that names the old one. By the API, which
+    /// reads the dead job from memory or history. `spec.id` is the new id, minted once per request, so a repeat
+    /// returns the same job. Refused if the tenant does not own it.
+    Redrive {
+        /// The dead job.
+        from: JobId,
+        /// The new job.
+        spec: Box<JobSpec>,
+    },
+
+    // ---- sessions and their reports ----
+    /// A worker connected. By the node that holds the stream.
+    OpenSession(Box<SessionSpec>),
+    /// What a worker says in one frame: results of attempts and room for new ones. By the node that holds the stream.
+    /// Each result is judged alone by its lease id, also when the session is closed by now; a late one is answered
+    /// [`crate::ReportReply::LeaseLost`]. Refused ([`crate::Refusal::SessionClosed`]) only if the session is not open and
+    /// there are no results.
+    Report {
+        /// The session.
+        session: SessionId,
+        /// Ended attempts.
+        results: Vec<AttemptReport>,
+        /// Attempts the session has made room for since it opened, in total, never counted back: at most
+        /// `credit_total` leases are ever granted to it. A total, not a difference, so that a repeat adds nothing.
+        credit_total: u64,
+    },
+    /// No new leases for this session; those it holds stay. By the node (worker drains) or the leader (node silent).
+    QuietSession {
+        /// The session.
+        session: SessionId,
+    },
+    /// The worker went away in order: its leases are taken back without counting the attempts (preempted).
+    CloseSession {
+        /// The session.
+        session: SessionId,
+    },
+    /// The worker vanished: its leases are reclaimed and the attempts count as crashes. By the leader after the TTL,
+    /// or by the node whose stream broke for good.
+    LoseSession {
+        /// The session.
+        session: SessionId,
+    },
+    /// The leader's record of when sessions were last heard of, at most once a TTL each.
+    Vouch {
+        /// Sessions heard of since the last record.
+        sessions: Vec<SessionId>,
+    },
+
+    // ---- administration ----
+    /// Creates a tenant, or changes the settings of one. By the API.
+    SetTenant {
+        /// Name.
+        name: Name,
+        /// All of its settings.
+        settings: TenantSettings,
+        /// Refuse instead of changing one that exists.
+        create_only: bool,
+    },
+    /// Stops or resumes the start of a queue's jobs. By the API. What runs goes on.
+    PauseQueue {
+        /// Owner.
+        tenant: Name,
+        /// Queue; need not have jobs.
+        queue: Name,
+        /// Pause or resume.
+        paused: bool,
+        /// Why, for the next operator.
+        note: Name,
+    },
+
+    // ---- time ----
+    /// Lets due timers fire: at most a batch of them, oldest first. By the leader when [`crate::Core::next_due`] has
+    /// come. Carries nothing: `stamped_at` of the batch is the time.
+    Tick,
+}
+
+/// How one attempt ended, by the worker's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptReport {
+    /// The job.
+    pub job: JobId,
+    /// The lease under which it ran.
+    pub lease: LeaseId,
+    /// The end.
+    pub outcome: AttemptOutcome,
+}
+
+/// The end of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AttemptOutcome {
+    /// Done; the result is kept with the job.
+    Succeeded {
+        /// At most 64 KiB.
+        result: Bytes,
+    },
+    /// Failed.
+    Failed {
+        /// What went wrong.
+        error: JobError,
+        /// False: straight to dead.
+        retryable: bool,
+        /// Overrides the backoff when not 0.
+        retry_after: Millis,
+    },
+    /// Handed back by a draining worker: available at once, the attempt not counted.
+    Preempted,
+    /// Not now (e.g. the handler's own service throttles): available again after `delay`, the attempt not counted.
+    Snoozed {
+        /// The wait.
+        delay: Millis,
+    },
+    /// Stopped at the handler after a cancel was asked for. Of a job nobody asked to cancel: a failure.
+    Cancelled,
+}
+
+/// A worker's session as it is replicated.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionSpec {
+    /// Identity.
+    pub session: SessionId,
+    /// Node that holds the stream.
+    pub node: NodeId,
+    /// The worker's name for people, e.g. host and process id.
+    pub worker: Name,
+    /// What it takes.
+    pub class: WorkerClass,
+    /// Silence after which the leader declares it lost. Default 10 s.
+    pub ttl: Millis,
+    /// Index up to which the node had applied when it proposed this: an open that arrives for a session already
+    /// closed is refused, since sessions are never reused.
+    pub proposed_after: LogIndex,
+}
+
+/// What a fleet of like workers subscribes to. Interned: sessions with equal classes share one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct WorkerClass {
+    /// Tenants served, sorted; empty = all.
+    pub tenants: Vec<Name>,
+    /// Queues served, sorted; a trailing `*` matches any ending; empty = all.
+    pub queues: Vec<Name>,
+    /// Job kinds with the schema versions accepted, sorted.
+    pub kinds: Vec<KindVersions>,
+    /// What the worker is, sorted by key; a job's required labels must all be here.
+    pub labels: Vec<(Name, Name)>,
+}
+
+/// One job kind that a worker handles.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct KindVersions {
+    /// Name of the kind.
+    pub kind: Name,
+    /// Lowest schema version accepted.
+    pub min_version: u32,
+    /// Highest schema version accepted.
+    pub max_version: u32,
+}
+
+/// Settings of a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantSettings {
+    /// Share relative to other tenants, 1–10,000. Default 100.
+    pub weight: u32,
+    /// Limit on starts; `None` = none.
+    pub rate_limit: Option<RateLimit>,
+    /// Most jobs running at once; 0 = no limit.
+    pub concurrency_limit: u32,
+    /// One priority level is worth this much waiting. Default 30 s.
+    pub aging: Millis,
+    /// Largest payload in bytes, up to 8 MiB. Default 1 MiB. Checked before a job is proposed.
+    pub payload_bytes_max: u32,
+}
+
+impl Default for TenantSettings {
+    fn default() -> Self {
+        Self {
+            weight: 100,
+            rate_limit: None,
+            concurrency_limit: 0,
+            aging: 30_000,
+            payload_bytes_max: 1 << 20,
+        }
+    }
+}
+
+/// At most `count` starts per `period`, and `burst` at once after a quiet time. Over any window of length L no more
+/// than `burst + count × L / period` starts happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateLimit {
+    /// Starts per period, 1–1,000,000,000.
+    pub count: u32,
+    /// Length of the period in milliseconds, 1 ms–31 days.
+    pub period: Millis,
+    /// Starts allowed at once, from 1.
+    pub burst: u32,
+}

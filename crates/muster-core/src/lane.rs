@@ -1,0 +1,101 @@
+//! Lanes: jobs alike for every scheduling question.
+
+use crate::fifo::{Fifo, Place};
+use crate::ids::{Millis, Timestamp};
+use crate::job::Priority;
+
+/// Turn of a job or lane within its tenant: (`available_at + level × aging`, sequence). Least first.
+pub(crate) type Turn = (u64, u64);
+
+/// The jobs of one tenant and route. Made with the first live job, gone with the last.
+///
+/// Each priority level has its own line in order of availability, so that a change of the tenant's aging touches one
+/// job per level and not all of them.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) tenant: u32,
+    pub(crate) queue: u32,
+    pub(crate) route: u32,
+    /// Number of the kind's mean run time within the tenant.
+    pub(crate) cost: u32,
+    /// Position among the queue's lanes.
+    pub(crate) held: u32,
+    /// Live jobs, whether they may start or not.
+    pub(crate) jobs: u32,
+    /// Classes that serve it.
+    pub(crate) classes: Vec<u32>,
+    /// The turn under which the classes know it; `None` while nothing may start or the queue is paused.
+    pub(crate) head: Option<Turn>,
+    levels: [Fifo; Priority::ALL.len()],
+}
+
+impl Lane {
+    pub(crate) fn new(tenant: u32, queue: u32, route: u32, cost: u32, held: u32, classes: Vec<u32>) -> Self {
+        let levels = Default::default();
+        Self {
+            tenant,
+            queue,
+            route,
+            cost,
+            held,
+            jobs: 0,
+            classes,
+            head: None,
+            levels,
+        }
+    }
+
+    pub(crate) fn insert(&mut self, priority: Priority, place: Place) {
+        self.levels[priority as usize].insert(place);
+    }
+
+    pub(crate) fn remove(&mut self, priority: Priority, place: Place) {
+        self.levels[priority as usize].remove(place);
+    }
+
+    /// The next job: its turn and number.
+    pub(crate) fn first(&self, aging: Millis) -> Option<(Turn, u32)> {
+        Priority::ALL
+            .iter()
+            .filter_map(|level| {
+                let (at, sequence, job) = self.levels[*level as usize].first()?;
+                Some(((at.saturating_add(level.level().saturating_mul(aging)), sequence), job))
+            })
+            .min()
+    }
+
+    /// Since when the oldest job waits.
+    pub(crate) fn oldest(&self) -> Option<Timestamp> {
+        self.levels.iter().filter_map(|level| Some(level.first()?.0)).min()
+    }
+
+    /// Jobs that may start.
+    pub(crate) fn available(&self) -> usize {
+        self.levels.iter().map(Fifo::len).sum()
+    }
+
+    /// Jobs that may start, with their levels.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Priority, Place)> {
+        Priority::ALL
+            .iter()
+            .flat_map(|level| self.levels[*level as usize].iter().map(|place| (*level, place)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_age() {
+        let mut lane = Lane::new(0, 0, 0, 0, 0, Vec::new());
+        lane.insert(Priority::Bulk, (0, 1, 1));
+        lane.insert(Priority::Normal, (15, 2, 2));
+        lane.insert(Priority::Critical, (45, 3, 3));
+        for (aging, expected) in [(0, 1), (1, 1), (10, 2), (30, 3)] {
+            assert_eq!(lane.first(aging).unwrap().1, expected, "aging {aging}");
+        }
+        assert_eq!((lane.oldest(), lane.available()), (Some(0), 3));
+        assert_eq!(lane.first(u64::MAX).unwrap().1, 3);
+    }
+}

@@ -1,0 +1,44 @@
+//! The queue core: tenants, queues, jobs, leases and limits as a pure function of a log of commands.
+//!
+//! [`Core::apply`] takes one log entry and returns replies and events. The same log gives the same state, replies and
+//! events on every node: there is no clock, no randomness, no I/O, no floating point and no unordered iteration here.
+//! Time comes stamped in each batch; ids and seeds come in commands.
+
+mod apply;
+mod backoff;
+mod check;
+mod class;
+mod command;
+mod core;
+mod dirty;
+mod ended;
+mod fair;
+mod fifo;
+mod gate;
+mod hash;
+mod ids;
+mod job;
+mod lane;
+mod life;
+mod live;
+mod query;
+mod reply;
+mod restore;
+mod route;
+mod row;
+mod session;
+mod slab;
+mod tenant;
+#[cfg(test)]
+mod testing;
+mod timer;
+mod view;
+
+pub use crate::command::*;
+pub use crate::core::{Core, DEFAULT_TENANT, SYSTEM_TENANT};
+pub use crate::ids::*;
+pub use crate::job::*;
+pub use crate::query::*;
+pub use crate::reply::*;
+pub use crate::restore::RestoreError;
+pub use crate::row::*;

@@ -1,0 +1,259 @@
+//! The life of a job in the indexes: entering and leaving states, ending, its lane coming and going.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::core::{Core, ENDED};
+use crate::ids::{JobId, LeaseId, Millis, Name};
+use crate::job::{JobError, JobSpec, JobState};
+use crate::lane::Lane;
+use crate::live::Job;
+use crate::reply::Event;
+use crate::row::EndedJob;
+use crate::tenant::Queue;
+
+impl Core {
+    /// A live job's number.
+    pub(crate) fn live_number(&self, id: JobId) -> Option<u32> {
+        self.ids.get(&id).copied().filter(|number| number & ENDED == 0)
+    }
+
+    /// A lately ended job.
+    pub(crate) fn lately_ended(&self, id: JobId) -> Option<&EndedJob> {
+        let number = self.ids.get(&id).copied().filter(|number| number & ENDED != 0)?;
+        self.ended.get(number & !ENDED)
+    }
+
+    /// The queue's number; made if it is not there.
+    pub(crate) fn queue_number(&mut self, tenant: u32, name: &Name) -> u32 {
+        let queues = &mut self.tenants[tenant as usize].queues;
+        if let Some(number) = queues.get(name) {
+            return *number;
+        }
+        let number = self.queues.insert(Queue {
+            tenant,
+            name: name.clone(),
+            paused: false,
+            note: "".into(),
+            live: Default::default(),
+            lanes: Vec::new(),
+        });
+        queues.insert(name.clone(), number);
+        number
+    }
+
+    /// Frees a queue that has neither jobs nor settings.
+    pub(crate) fn release_queue(&mut self, number: u32) {
+        let queue = &self.queues[number];
+        if queue.lanes.is_empty() && !queue.kept() {
+            self.tenants[queue.tenant as usize].queues.remove(&queue.name);
+            self.queues.remove(number);
+        }
+    }
+
+    /// Number of the lane for a job; made if it is not there.
+    pub(crate) fn lane_number(&mut self, tenant: u32, spec: &JobSpec) -> u32 {
+        let (route, new) = self.routes.intern(spec);
+        if new {
+            for number in self.class_of.values() {
+                if crate::route::matches(&self.classes[*number].what, &self.routes.get(route).key) {
+                    self.routes.get_mut(route).classes.push(*number);
+                }
+            }
+        }
+        if let Some(lane) = self.lane_of.get(&(tenant, route)) {
+            return *lane;
+        }
+        let key = &self.routes.get(route).key;
+        let (queue, kind) = (key.queue.clone(), key.kind.clone());
+        let queue = self.queue_number(tenant, &queue);
+        let name = &self.tenants[tenant as usize].row.name;
+        let accepts = |class: &u32| self.classes[*class].accepts(name);
+        let classes = self.routes.get(route).classes.iter().copied().filter(accepts).collect();
+        let cost = self.tenants[tenant as usize].cost_number(&kind);
+        let held = self.queues[queue].lanes.len() as u32;
+        let lane = self.lanes.insert(Lane::new(tenant, queue, route, cost, held, classes));
+        self.queues[queue].lanes.push(lane);
+        self.routes.get_mut(route).lanes += 1;
+        self.lane_of.insert((tenant, route), lane);
+        lane
+    }
+
+    /// One live job less in a lane; the last one takes the lane with it, and perhaps the queue.
+    fn release_lane(&mut self, number: u32) {
+        let lane = &mut self.lanes[number];
+        lane.jobs -= 1;
+        if lane.jobs > 0 {
+            return;
+        }
+        let (tenant, queue, route, held) = (lane.tenant, lane.queue, lane.route, lane.held);
+        self.lanes.remove(number);
+        self.lane_of.remove(&(tenant, route));
+        self.routes.release(route);
+        let lanes = &mut self.queues[queue].lanes;
+        lanes.swap_remove(held as usize);
+        if let Some(moved) = lanes.get(held as usize) {
+            self.lanes[*moved].held = held;
+        }
+        self.release_queue(queue);
+    }
+
+    /// Puts a new or restored job into every index. Its lane is taken from its description.
+    pub(crate) fn place_job(&mut self, tenant: u32, job: Job) -> u32 {
+        let lane = job.lane;
+        let id = job.spec.id;
+        if let Some(key) = &job.spec.idempotency_key {
+            self.keys.insert((tenant, key.clone()), id);
+        }
+        let number = self.jobs.insert(job);
+        self.ids.insert(id, number);
+        self.tenants[tenant as usize].jobs.insert(id, number);
+        self.lanes[lane].jobs += 1;
+        self.index(number);
+        number
+    }
+
+    /// Counts the job under its state and sets what waits for it.
+    fn index(&mut self, number: u32) {
+        let job = &self.jobs[number];
+        let (state, lane) = (job.state, job.lane);
+        if let Some(timer) = job.timer(number) {
+            self.timers.insert(timer);
+        }
+        if state == JobState::Available {
+            self.lanes[lane].insert(job.spec.priority, job.place(number));
+        }
+        self.count(lane, state, 1);
+    }
+
+    fn count(&mut self, lane: u32, state: JobState, change: i64) {
+        let (tenant, queue) = (self.lanes[lane].tenant, self.lanes[lane].queue);
+        for counts in [
+            &mut self.live,
+            &mut self.tenants[tenant as usize].live,
+            &mut self.queues[queue].live,
+        ] {
+            let count = counts.of(state);
+            *count = count.saturating_add_signed(change);
+        }
+    }
+
+    /// Takes the job out of the indexes of its state. The lane is refreshed by the caller if it was available.
+    fn unindex(&mut self, number: u32) {
+        let job = &self.jobs[number];
+        let (state, lane) = (job.state, job.lane);
+        if let Some(timer) = job.timer(number) {
+            self.timers.remove(&timer);
+        }
+        if state == JobState::Available {
+            let place = job.place(number);
+            self.lanes[lane].remove(job.spec.priority, place);
+        }
+        self.count(lane, state, -1);
+    }
+
+    /// Moves a live job to another live state; `change` sets the fields that go with it.
+    pub(crate) fn move_job(&mut self, number: u32, state: JobState, change: impl FnOnce(&mut Job)) {
+        let lane = self.jobs[number].lane;
+        let tenant = self.lanes[lane].tenant;
+        let was_open = self.tenants[tenant as usize].open();
+        self.unindex(number);
+        let job = &mut self.jobs[number];
+        job.state = state;
+        change(job);
+        let (id, attempts) = (job.spec.id, job.attempts);
+        self.effects.job(
+            id,
+            state,
+            attempts,
+            job.available_at ^ job.run.as_ref().map_or(0, |run| run.lease.fence()),
+        );
+        self.index(number);
+        self.refresh_gates(tenant, was_open);
+        self.refresh_lane(lane);
+        self.mark_job(number);
+        let tenant = self.tenants[tenant as usize].row.id;
+        self.entry.events.push(Event::JobChanged {
+            tenant,
+            job: id,
+            state,
+            attempts,
+        });
+    }
+
+    /// Takes the attempt in progress off the job and off its session, and charges what it used.
+    /// The job is still counted as running until it moves or ends.
+    pub(crate) fn stop_attempt(&mut self, number: u32, learn: bool) -> Option<LeaseId> {
+        if let Some(timer) = self.jobs[number].timer(number) {
+            self.timers.remove(&timer);
+        }
+        let job = &mut self.jobs[number];
+        let run = job.run.take()?;
+        let used: Millis = self.meta.now.saturating_sub(job.started_at);
+        let lane = &self.lanes[job.lane];
+        let (tenant, cost) = (lane.tenant, lane.cost);
+        let leases = &mut self.sessions[run.session].leases;
+        leases.swap_remove(run.held as usize);
+        if let Some(moved) = leases.get(run.held as usize).copied()
+            && let Some(other) = &mut self.jobs[moved].run
+        {
+            other.held = run.held;
+        }
+        self.settle(tenant, cost, run.charged, used, learn);
+        Some(run.lease)
+    }
+
+    /// Ends a job: out of every index, into the memory of ended ones, and off to history.
+    pub(crate) fn end_job(&mut self, number: u32, state: JobState, result: Bytes, lease: Option<LeaseId>) {
+        let lane = self.jobs[number].lane;
+        let tenant_number = self.lanes[lane].tenant;
+        let was_open = self.tenants[tenant_number as usize].open();
+        self.unindex(number);
+        let Some(mut job) = self.jobs.remove(number) else {
+            return;
+        };
+        job.state = state;
+        job.changed_index = self.entry.index;
+        let id = job.spec.id;
+        self.dirty.jobs.gone(id, job.dirty, job.written);
+        let tenant = &mut self.tenants[tenant_number as usize];
+        tenant.jobs.remove(&id);
+        let totals = &mut tenant.row.totals;
+        match state {
+            JobState::Succeeded => totals.succeeded += 1,
+            JobState::Dead => totals.dead += 1,
+            JobState::Cancelled => totals.cancelled += 1,
+            _ => totals.expired += 1,
+        }
+        let mut row = job.row(tenant.row.id);
+        row.ended_at = self.meta.now;
+        if lease.is_some() {
+            row.last_report = lease;
+        }
+        self.effects
+            .job(id, state, job.attempts, xxhash_rust::xxh3::xxh3_64(&result));
+        row.result = result;
+        let remembered = EndedJob {
+            job: id,
+            tenant: row.tenant,
+            state,
+            fingerprint: job.fingerprint,
+            idempotency_key: job.spec.idempotency_key.clone(),
+            lease: row.last_report,
+        };
+        let ended = self.ended.push(self.entry.index, self.meta.now, remembered);
+        self.ids.insert(id, ended | ENDED);
+        self.entry.ended += 1;
+        self.refresh_gates(tenant_number, was_open);
+        self.refresh_lane(lane);
+        self.release_lane(lane);
+        self.mark_tenant(tenant_number);
+        self.entry.events.push(Event::JobEnded(Arc::new(row)));
+    }
+
+    /// Keeps the last failure with the job.
+    pub(crate) fn set_error(&mut self, number: u32, error: JobError) {
+        self.jobs[number].rare().error = Some(error);
+    }
+}

@@ -1,0 +1,261 @@
+//! From rows to state, and back.
+
+use std::sync::Arc;
+
+use crate::core::{Core, ENDED};
+use crate::ids::TenantId;
+use crate::job::{JobRow, JobState};
+use crate::live::{Job, Rare, Run};
+use crate::row::{EndedRow, KindCostRow, MetaRow, QueueRow, Row, SessionRow, TenantRow};
+use crate::tenant::Tenant;
+use crate::timer::Timer;
+
+/// Rows that do not make a state.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("stored rows contradict each other: {0}")]
+pub struct RestoreError(pub String);
+
+fn wrong<T>(text: impl Into<String>) -> Result<T, RestoreError> {
+    Err(RestoreError(text.into()))
+}
+
+#[derive(Default)]
+struct Sorted {
+    meta: Option<MetaRow>,
+    tenants: Vec<TenantRow>,
+    queues: Vec<QueueRow>,
+    jobs: Vec<Arc<JobRow>>,
+    sessions: Vec<SessionRow>,
+    ended: Vec<EndedRow>,
+    costs: Vec<KindCostRow>,
+}
+
+impl Core {
+    /// The state whose rows were written at one checkpoint, in any order. No rows: the state before the first entry.
+    pub fn restore(rows: impl IntoIterator<Item = Row>) -> Result<Self, RestoreError> {
+        let mut sorted = Sorted::default();
+        let mut any = false;
+        for row in rows {
+            any = true;
+            match row {
+                Row::Meta(row) => {
+                    if sorted.meta.replace(row).is_some() {
+                        return wrong("two rows of counters");
+                    }
+                }
+                Row::Tenant(row) => sorted.tenants.push(row),
+                Row::Queue(row) => sorted.queues.push(row),
+                Row::Job(row) => sorted.jobs.push(row),
+                Row::Session(row) => sorted.sessions.push(row),
+                Row::Ended(row) => sorted.ended.push(row),
+                Row::KindCost(row) => sorted.costs.push(row),
+            }
+        }
+        if !any {
+            return Ok(Self::new());
+        }
+        let Some(meta) = sorted.meta else {
+            return wrong("no row of counters");
+        };
+        let mut core = Self::empty();
+        core.meta = meta;
+        core.restore_tenants(sorted.tenants)?;
+        core.restore_costs(sorted.costs)?;
+        core.restore_queues(sorted.queues)?;
+        core.restore_sessions(sorted.sessions)?;
+        core.restore_ended(sorted.ended)?;
+        // Numbers follow the order of acceptance, so that the lanes are filled in order.
+        sorted.jobs.sort_by_key(|row| (row.available_at, row.sequence));
+        for row in sorted.jobs {
+            core.restore_job(&row)?;
+        }
+        let lanes: Vec<u32> = core.lanes.iter().map(|(lane, _)| lane).collect();
+        for lane in lanes {
+            // Without joining: virtual times are as they were.
+            let head = core.next_head(lane);
+            core.set_head(lane, head);
+        }
+        Ok(core)
+    }
+
+    fn number_of(&self, id: TenantId, what: &str) -> Result<u32, RestoreError> {
+        match self.tenant_by_id(id) {
+            Some(_) => Ok((id.0 - 1) as u32),
+            None => wrong(format!("{what} of tenant {}, which is not there", id.0)),
+        }
+    }
+
+    fn restore_tenants(&mut self, mut rows: Vec<TenantRow>) -> Result<(), RestoreError> {
+        rows.sort_by_key(|row| row.id);
+        for (number, row) in rows.into_iter().enumerate() {
+            if row.id.0 != number as u64 + 1 {
+                return wrong(format!("tenant {} stands where {} belongs", row.id.0, number + 1));
+            }
+            if self.tenant_of.insert(row.name.clone(), number as u32).is_some() {
+                return wrong(format!("two tenants are named {:?}", row.name));
+            }
+            if row.parked_until > 0 {
+                self.timers.insert(Timer::gate(row.parked_until, row.id, number as u32));
+            }
+            self.tenants.push(Tenant::new(row));
+        }
+        if self.meta.next_tenant != self.tenants.len() as u64 + 1 {
+            return wrong(format!(
+                "{} tenants, next id {}",
+                self.tenants.len(),
+                self.meta.next_tenant
+            ));
+        }
+        Ok(())
+    }
+
+    fn restore_costs(&mut self, rows: Vec<KindCostRow>) -> Result<(), RestoreError> {
+        for row in rows {
+            let tenant = self.number_of(row.tenant, "a run time")?;
+            let tenant = &mut self.tenants[tenant as usize];
+            let number = tenant.cost_number(&row.kind);
+            if let Some(cost) = tenant.costs.get_mut(number as usize) {
+                cost.mean = row.mean;
+            }
+        }
+        Ok(())
+    }
+
+    fn restore_queues(&mut self, rows: Vec<QueueRow>) -> Result<(), RestoreError> {
+        for row in rows {
+            let tenant = self.number_of(row.tenant, "a queue")?;
+            let number = self.queue_number(tenant, &row.queue);
+            self.queues[number].paused = row.paused;
+            self.queues[number].note = row.note;
+            self.dirty.queues_written.insert((tenant, row.queue));
+        }
+        Ok(())
+    }
+
+    fn restore_sessions(&mut self, mut rows: Vec<SessionRow>) -> Result<(), RestoreError> {
+        rows.sort_by_key(|row| row.spec.session);
+        for row in rows {
+            if self.session_of.contains_key(&row.spec.session) {
+                return wrong(format!("two sessions {:032x}", row.spec.session.0));
+            }
+            self.add_session(row, true);
+        }
+        Ok(())
+    }
+
+    fn restore_ended(&mut self, mut rows: Vec<EndedRow>) -> Result<(), RestoreError> {
+        rows.sort_by_key(|row| row.index);
+        for row in rows {
+            for job in row.jobs {
+                let tenant = self.number_of(job.tenant, "an ended job")?;
+                if let Some(key) = &job.idempotency_key {
+                    self.keys.insert((tenant, key.clone()), job.job);
+                }
+                let id = job.job;
+                let number = self.ended.push(row.index, row.at, job);
+                if self.ids.insert(id, number | ENDED).is_some() {
+                    return wrong(format!("job {id} ended twice"));
+                }
+            }
+        }
+        self.ended.take_fresh();
+        Ok(())
+    }
+
+    fn restore_job(&mut self, row: &JobRow) -> Result<(), RestoreError> {
+        let id = row.spec.id;
+        let tenant = self.number_of(row.tenant, "a job")?;
+        if self.ids.contains_key(&id) {
+            return wrong(format!("job {id} is there twice"));
+        }
+        if !matches!(
+            row.state,
+            JobState::Scheduled | JobState::Available | JobState::Running | JobState::Retrying
+        ) {
+            return wrong(format!("live job {id} is {:?}", row.state));
+        }
+        if row.lease.is_some() != (row.state == JobState::Running) {
+            return wrong(format!("job {id} is {:?}, its lease {:?}", row.state, row.lease));
+        }
+        let run = match &row.lease {
+            None => None,
+            Some(lease) => {
+                let Some(session) = self.session_of.get(&lease.session).copied() else {
+                    return wrong(format!("job {id} is leased to a session that is not open"));
+                };
+                let held = self.sessions[session].leases.len() as u32;
+                Some(Box::new(Run {
+                    lease: lease.id,
+                    deadline: lease.deadline,
+                    charged: lease.charged,
+                    holder: lease.session,
+                    session,
+                    held,
+                }))
+            }
+        };
+        let rare = Rare {
+            error: row.error.clone(),
+            last_report: row.last_report,
+            redriven_from: row.redriven_from,
+        };
+        let rare = (rare != Rare::default()).then(|| Box::new(rare));
+        let lane = self.lane_number(tenant, &row.spec);
+        let mut spec = Arc::clone(&row.spec);
+        self.share_names(tenant, lane, Arc::make_mut(&mut spec));
+        let session = run.as_ref().map(|run| run.session);
+        let number = self.place_job(
+            tenant,
+            Job {
+                spec,
+                fingerprint: row.fingerprint,
+                enqueued_at: row.enqueued_at,
+                available_at: row.available_at,
+                sequence: row.sequence,
+                changed_index: row.changed_index,
+                started_at: row.started_at,
+                run,
+                rare,
+                lane,
+                attempts: row.attempts,
+                failures: row.failures,
+                crashes: row.crashes,
+                state: row.state,
+                cancel_asked: row.cancel_asked,
+                dirty: false,
+                written: true,
+            },
+        );
+        if let Some(session) = session {
+            self.sessions[session].leases.push(number);
+        }
+        Ok(())
+    }
+
+    /// All rows of the state, as `restore` takes them.
+    pub fn rows(&self) -> Vec<Row> {
+        let mut rows = vec![Row::Meta(self.meta.clone())];
+        for tenant in &self.tenants {
+            rows.push(Row::Tenant(tenant.row.clone()));
+            rows.extend(
+                (0..tenant.costs.len())
+                    .filter_map(|cost| tenant.cost_row(cost as u32))
+                    .map(Row::KindCost),
+            );
+            let queues = tenant
+                .queues
+                .values()
+                .map(|queue| &self.queues[*queue])
+                .filter(|queue| queue.kept());
+            rows.extend(queues.map(|queue| Row::Queue(queue.row(tenant.row.id))));
+            rows.extend(tenant.jobs.values().map(|job| Row::Job(self.job_row(*job))));
+        }
+        rows.extend(
+            self.session_of
+                .values()
+                .map(|session| Row::Session(self.sessions[*session].row.clone())),
+        );
+        rows.extend(self.ended.rows().map(Row::Ended));
+        rows
+    }
+}

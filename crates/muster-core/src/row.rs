@@ -1,0 +1,214 @@
+//! The rows in which the core's state is persisted. Load order does not matter.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::{SessionSpec, TenantSettings};
+use crate::ids::{JobId, LogIndex, Name, SessionId, TenantId, Timestamp};
+use crate::job::{JobRow, JobState};
+
+/// A unit of persisted state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Row {
+    /// The single row of counters.
+    Meta(MetaRow),
+    /// A tenant.
+    Tenant(TenantRow),
+    /// A queue that has settings (one without is made and freed by its jobs).
+    Queue(QueueRow),
+    /// A live job.
+    Job(Arc<JobRow>),
+    /// An open session.
+    Session(SessionRow),
+    /// Jobs that ended in one log entry, for the memory of lately ended jobs.
+    Ended(EndedRow),
+    /// Mean run time of a kind, for the cost estimate of fair sharing.
+    KindCost(KindCostRow),
+}
+
+/// Where a row lies.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RowKey {
+    /// The single row of counters.
+    Meta,
+    /// By tenant.
+    Tenant(TenantId),
+    /// By owner and name.
+    Queue(TenantId, Name),
+    /// By job.
+    Job(JobId),
+    /// By session.
+    Session(SessionId),
+    /// By log index.
+    Ended(LogIndex),
+    /// By owner and kind.
+    KindCost(TenantId, Name),
+}
+
+impl Row {
+    /// Where this row lies.
+    pub fn key(&self) -> RowKey {
+        match self {
+            Self::Meta(_) => RowKey::Meta,
+            Self::Tenant(row) => RowKey::Tenant(row.id),
+            Self::Queue(row) => RowKey::Queue(row.tenant, row.queue.clone()),
+            Self::Job(row) => RowKey::Job(row.spec.id),
+            Self::Session(row) => RowKey::Session(row.spec.session),
+            Self::Ended(row) => RowKey::Ended(row.index),
+            Self::KindCost(row) => RowKey::KindCost(row.tenant, row.kind.clone()),
+        }
+    }
+}
+
+/// Rows that changed since they were last taken, as of one applied index.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// To write.
+    pub put: Vec<Row>,
+    /// To remove.
+    pub delete: Vec<RowKey>,
+}
+
+/// Counters of the whole state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetaRow {
+    /// Cluster id; 0 until bootstrap.
+    pub cluster: u128,
+    /// Index of the last applied entry.
+    pub applied: LogIndex,
+    /// Replicated time: the greatest stamp so far.
+    pub now: Timestamp,
+    /// Id for the next tenant.
+    pub next_tenant: u64,
+    /// Rolling hash of applied effects.
+    pub hash: u64,
+    /// Lately ended jobs are remembered from this index on.
+    pub ended_floor: LogIndex,
+    /// Virtual time of the tenant served furthest so far: where a tenant that was idle joins when nobody else waits.
+    pub virtual_time: u64,
+    /// Closed sessions are remembered from this index on; an open proposed before it is refused.
+    pub closed_floor: LogIndex,
+    /// The sessions closed last, oldest first, at most 1,024.
+    pub closed: Vec<ClosedSession>,
+}
+
+/// A session that was closed or lost lately.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosedSession {
+    /// Log index of the end.
+    pub index: LogIndex,
+    /// The session.
+    pub session: SessionId,
+}
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantRow {
+    /// Identity.
+    pub id: TenantId,
+    /// Name.
+    pub name: Name,
+    /// Settings.
+    pub settings: TenantSettings,
+    /// Virtual time of fair sharing.
+    pub virtual_time: u64,
+    /// Rate limit state: theoretical arrival time of the GCRA in units of 1/`count` ms (see `gate`).
+    pub rate_state: u128,
+    /// Parked by its rate limit until a `Tick` at or after this time; 0 = not parked.
+    pub parked_until: Timestamp,
+    /// Totals since creation.
+    pub totals: Totals,
+}
+
+/// Counts since creation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Jobs accepted.
+    pub enqueued: u64,
+    /// Attempts begun.
+    pub started: u64,
+    /// Jobs ended well.
+    pub succeeded: u64,
+    /// Jobs that died.
+    pub dead: u64,
+    /// Jobs cancelled.
+    pub cancelled: u64,
+    /// Jobs expired.
+    pub expired: u64,
+    /// Attempts that failed or timed out.
+    pub failures: u64,
+    /// Attempts whose worker vanished.
+    pub crashes: u64,
+    /// Worker milliseconds used by ended attempts.
+    pub run_ms: u64,
+}
+
+/// Settings of a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueRow {
+    /// Owner.
+    pub tenant: TenantId,
+    /// Name.
+    pub queue: Name,
+    /// No job of it starts.
+    pub paused: bool,
+    /// Why.
+    pub note: Name,
+}
+
+/// An open session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionRow {
+    /// As opened.
+    pub spec: SessionSpec,
+    /// When opened.
+    pub opened_at: Timestamp,
+    /// Last time the log says it was heard of.
+    pub vouched_at: Timestamp,
+    /// Leases it made room for, in total.
+    pub credit_total: u64,
+    /// Leases granted to it, in total.
+    pub granted_total: u64,
+    /// No new leases.
+    pub quiet: bool,
+}
+
+/// Jobs that ended in one log entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedRow {
+    /// Log index.
+    pub index: LogIndex,
+    /// Replicated time of that entry.
+    pub at: Timestamp,
+    /// The jobs.
+    pub jobs: Vec<EndedJob>,
+}
+
+/// What is remembered of a job that ended lately.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedJob {
+    /// Its id.
+    pub job: JobId,
+    /// Owner.
+    pub tenant: TenantId,
+    /// How it ended.
+    pub state: JobState,
+    /// Tells a retry from another job.
+    pub fingerprint: u64,
+    /// Its key, if it had one.
+    pub idempotency_key: Option<Name>,
+    /// The lease whose report ended it; a repeat of that report is recognised.
+    pub lease: Option<crate::ids::LeaseId>,
+}
+
+/// Mean run time of a kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KindCostRow {
+    /// Owner.
+    pub tenant: TenantId,
+    /// Job kind.
+    pub kind: Name,
+    /// Moving average of run times, in 1/256 of a millisecond.
+    pub mean: u64,
+}

@@ -1,0 +1,226 @@
+//! The queue as its documentation tells it, in plain vectors and linear scans.
+//!
+//! Where the rules determine an answer the model predicts it. Where the core has a choice (which tenant is served,
+//! which session gets the job, how jitter falls) the model checks that the choice was allowed and takes it over.
+
+mod commands;
+mod compare;
+mod grants;
+mod timers;
+
+use muster_core::{
+    Backoff, JobId, JobSpec, JobState, LeaseId, LogIndex, Millis, Name, SessionId, SessionSpec, TenantId,
+    TenantSettings, Timestamp, WorkerClass,
+};
+
+pub use self::commands::Answer;
+pub use self::compare::{by_state, counters};
+
+/// A fault found by the model, in words.
+pub type Check = Result<(), String>;
+
+/// The state.
+#[derive(Default)]
+pub struct Model {
+    pub index: LogIndex,
+    pub now: Timestamp,
+    pub cluster: u128,
+    pub tenants: Vec<Tenant>,
+    pub jobs: Vec<Job>,
+    pub sessions: Vec<Session>,
+    /// Paused queues.
+    pub paused: Vec<(Name, Name)>,
+    /// Live leases that were taken back in this entry, with the reason.
+    pub revoked: Vec<Revoked>,
+    /// Waits after failures that began in this entry.
+    pub waits: Vec<Wait>,
+    /// A tick was in this entry.
+    pub ticked: bool,
+}
+
+pub struct Tenant {
+    pub name: Name,
+    pub id: TenantId,
+    pub settings: TenantSettings,
+    /// Theoretical arrival time of the exact token bucket, in 1/count ms; none after a change of the limit.
+    pub bucket: Option<u128>,
+    pub enqueued: u64,
+    pub started: u64,
+    pub run_ms: u64,
+}
+
+pub struct Job {
+    pub spec: JobSpec,
+    pub tenant: TenantId,
+    /// Where it may stand: one state, or several where the rules leave it open.
+    pub states: Vec<JobState>,
+    /// When it may start: between these.
+    pub due: (Timestamp, Timestamp),
+    /// Position in the order of acceptance.
+    pub order: u64,
+    pub enqueued_at: Timestamp,
+    pub attempts: u32,
+    pub failures: u32,
+    pub crashes: u32,
+    pub lease: Option<Lease>,
+    /// Every lease it ever had, and whether its holder's report was taken.
+    pub leases: Vec<(LeaseId, SessionId, bool)>,
+    pub cancel_asked: bool,
+    pub redriven_from: Option<JobId>,
+    pub result: Option<bytes::Bytes>,
+    /// Index of the entry that ended it.
+    pub ended: Option<LogIndex>,
+    /// Index of the entry that last changed its state.
+    pub changed: LogIndex,
+}
+
+#[derive(Clone, Copy)]
+pub struct Lease {
+    pub id: LeaseId,
+    pub session: SessionId,
+    pub since: Timestamp,
+    pub deadline: Timestamp,
+}
+
+pub struct Session {
+    pub spec: SessionSpec,
+    pub credits: u64,
+    pub granted: u64,
+    pub quiet: bool,
+    pub open: bool,
+    pub vouched_at: Timestamp,
+}
+
+/// A lease that ended without its holder's report.
+pub struct Revoked {
+    pub job: JobId,
+    pub lease: LeaseId,
+    pub why: crate::facts::How,
+}
+
+/// A wait that began.
+pub struct Wait {
+    pub job: JobId,
+    pub least: Millis,
+    pub most: Millis,
+}
+
+impl Job {
+    pub fn state(&self) -> JobState {
+        self.states[0]
+    }
+
+    pub fn is(&self, state: JobState) -> bool {
+        self.states.contains(&state)
+    }
+
+    pub fn is_live(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    /// When it expires if nothing of it was ever started.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        let expires = self.spec.options.expires_in;
+        (expires != 0 && self.leases.is_empty()).then(|| self.spec.available_at + expires)
+    }
+
+    /// Whether a worker class takes it.
+    pub fn matches(&self, class: &WorkerClass) -> bool {
+        let spec = &self.spec;
+        let named = |pattern: &Name| match pattern.strip_suffix('*') {
+            Some(start) => spec.queue.starts_with(start),
+            None => *pattern == spec.queue,
+        };
+        (class.tenants.is_empty() || class.tenants.contains(&spec.tenant))
+            && (class.queues.is_empty() || class.queues.iter().any(named))
+            && class.kinds.iter().any(|kind| {
+                kind.kind == spec.kind && (kind.min_version..=kind.max_version).contains(&spec.schema_version)
+            })
+            && spec
+                .options
+                .required_labels
+                .iter()
+                .all(|label| class.labels.contains(label))
+    }
+}
+
+impl Model {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes over the tenants that are there from the start.
+    pub fn found(&mut self, core: &muster_core::Core) -> Check {
+        for view in core.tenants() {
+            self.tenants.push(Tenant {
+                name: view.name.clone(),
+                id: view.id,
+                settings: view.settings,
+                bucket: Some(0),
+                enqueued: 0,
+                started: 0,
+                run_ms: 0,
+            });
+        }
+        let names: Vec<_> = self.tenants.iter().map(|tenant| &*tenant.name).collect();
+        let founding = self.tenant(muster_core::DEFAULT_TENANT).map(|tenant| &tenant.settings);
+        if names.len() != 2 || !names.contains(&"_system") || founding != Some(&TenantSettings::default()) {
+            return Err(format!("a new core has the tenants {names:?}"));
+        }
+        Ok(())
+    }
+
+    pub fn tenant(&self, name: &str) -> Option<&Tenant> {
+        self.tenants.iter().find(|tenant| &*tenant.name == name)
+    }
+
+    pub fn tenant_of(&mut self, id: TenantId) -> &mut Tenant {
+        self.tenants
+            .iter_mut()
+            .find(|tenant| tenant.id == id)
+            .expect("tenants are never removed")
+    }
+
+    pub fn job(&self, id: JobId) -> Option<&Job> {
+        self.jobs.iter().find(|job| job.spec.id == id)
+    }
+
+    pub fn session(&self, id: SessionId) -> Option<&Session> {
+        self.sessions.iter().find(|session| session.spec.session == id)
+    }
+
+    pub fn running(&self, tenant: TenantId) -> usize {
+        self.jobs
+            .iter()
+            .filter(|job| job.tenant == tenant && job.lease.is_some())
+            .count()
+    }
+
+    pub fn is_paused(&self, job: &Job) -> bool {
+        self.paused.contains(&(job.spec.tenant.clone(), job.spec.queue.clone()))
+    }
+}
+
+/// Shortest and longest wait after the `failures`-th failure.
+pub fn wait_bounds(backoff: &Backoff, failures: u32) -> (Millis, Millis) {
+    match *backoff {
+        Backoff::Fixed { delay } => (delay, delay),
+        Backoff::Linear { base, cap } => {
+            let wait = cap.min(base.saturating_mul(u64::from(failures)));
+            (wait, wait)
+        }
+        Backoff::Exponential {
+            base,
+            cap,
+            jitter_percent,
+        } => {
+            let mut wait = u128::from(base);
+            for _ in 1..failures {
+                wait = (wait * 2).min(u128::from(cap));
+            }
+            let wait = wait.min(u128::from(cap)) as u64;
+            let jitter = wait * u64::from(jitter_percent) / 100;
+            (wait - jitter, wait + jitter)
+        }
+    }
+}

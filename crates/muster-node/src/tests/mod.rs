@@ -1,0 +1,9 @@
+//! The node as a whole, over a stand-in for Raft and over Raft itself.
+
+mod crash;
+mod http;
+mod life;
+mod local;
+mod outage;
+mod real;
+mod silence;

@@ -1,0 +1,160 @@
+//! What can go wrong, apart by what the caller may conclude.
+
+use std::time::Duration;
+
+use muster_core::NodeId;
+
+/// The node cannot start or must stop.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// Options contradict each other.
+    #[error("raft options: {0}")]
+    Options(String),
+    /// This node's disk was lost or replaced: the cluster knows the node, the node does not know the cluster.
+    #[error(
+        "node {node} has no data, but node {peer} knows it as a member of cluster {cluster:032x}. A node that lost its \
+         disk has forgotten its votes and acknowledged entries and must not return under its old id, or acknowledged \
+         jobs could be lost. If the data directory was moved or not mounted, bring it back; otherwise remove node \
+         {node} from the cluster and add a new node with an id that was never used"
+    )]
+    WipedNode {
+        /// This node.
+        node: NodeId,
+        /// The member that knows it.
+        peer: NodeId,
+        /// Their cluster.
+        cluster: u128,
+    },
+    /// The data directory belongs to another node.
+    #[error("the data directory belongs to node {found}, but this node is configured as node {configured}")]
+    OtherNode {
+        /// By configuration.
+        configured: NodeId,
+        /// On disk.
+        found: NodeId,
+    },
+    /// A node at a configured address belongs to another cluster.
+    #[error(
+        "node {peer} belongs to cluster {theirs:032x}, this node to cluster {ours:032x}; check the addresses in the configuration"
+    )]
+    OtherCluster {
+        /// The other node.
+        peer: NodeId,
+        /// Its cluster.
+        theirs: u128,
+        /// Ours.
+        ours: u128,
+    },
+    /// The log on disk belongs to another cluster than the identity beside it.
+    #[error("the state in the data directory belongs to cluster {state:032x}, its identity file says {identity:032x}")]
+    MixedData {
+        /// By the replicated state.
+        state: u128,
+        /// By the identity file.
+        identity: u128,
+    },
+    /// The data directory has a log but no identity.
+    #[error("the data directory of node {node} has a log but no identity file; it is damaged, restore it as a whole")]
+    LostIdentity {
+        /// This node.
+        node: NodeId,
+    },
+    /// The cluster exists, and this node is not a member.
+    #[error("node {node} is not a member of cluster {cluster:032x}; its members are {members:?}; add it first")]
+    NotMember {
+        /// This node.
+        node: NodeId,
+        /// The cluster found at the configured addresses.
+        cluster: u128,
+        /// Its members.
+        members: Vec<NodeId>,
+    },
+    /// Nodes that should form a cluster are configured with different members.
+    #[error(
+        "node {node} is configured with members {ours:?}, node {peer} with {theirs:?}; a new cluster needs the same list on all nodes"
+    )]
+    MembersDiffer {
+        /// This node.
+        node: NodeId,
+        /// Members in its configuration.
+        ours: Vec<NodeId>,
+        /// The other node.
+        peer: NodeId,
+        /// Members in its configuration.
+        theirs: Vec<NodeId>,
+    },
+    /// Another node answers at the address of a member.
+    #[error("at the configured address of node {expected} answers node {actual}")]
+    WrongNode {
+        /// By configuration.
+        expected: NodeId,
+        /// By its own word.
+        actual: NodeId,
+    },
+    /// The storage failed; the process must end, since what is on disk is not known.
+    #[error("storage: {0}")]
+    Storage(String),
+    /// Raft stopped of itself.
+    #[error("raft stopped: {0}")]
+    Raft(String),
+    /// The peer server or the thread could not be started.
+    #[error("starting the raft thread: {0}")]
+    Start(String),
+    /// `shutdown` was called.
+    #[error("raft is shut down")]
+    Stopped,
+}
+
+impl From<muster_store::Error> for Error {
+    fn from(error: muster_store::Error) -> Self {
+        Self::Storage(error.to_string())
+    }
+}
+
+/// A command got no reply.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// Certainly no effect, now or later.
+    #[error("not done: {reason}")]
+    NotDone {
+        /// Why.
+        reason: String,
+    },
+    /// The deadline passed while the command may still take effect. Repeating the same command is safe.
+    #[error("outcome unknown: {reason}")]
+    Unknown {
+        /// What was waited for.
+        reason: String,
+    },
+    /// Too much is waiting; no effect.
+    #[error("overloaded, retry after {retry_after:?}")]
+    Overloaded {
+        /// A wait that should help.
+        retry_after: Duration,
+    },
+    /// This node is shutting down. Commands already handed over may still take effect.
+    #[error("the node is shutting down")]
+    Stopped,
+}
+
+/// A read could not be made linearizable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No leader confirmed the read before the deadline.
+    #[error("no confirmation by a leader in time: {reason}")]
+    Unconfirmed {
+        /// The last obstacle.
+        reason: String,
+    },
+    /// Confirmed, but this node did not catch up before the deadline.
+    #[error("this node has applied up to {applied}, the read needs {needed}")]
+    Behind {
+        /// Applied here.
+        applied: u64,
+        /// Needed.
+        needed: u64,
+    },
+    /// This node is shutting down.
+    #[error("the node is shutting down")]
+    Stopped,
+}

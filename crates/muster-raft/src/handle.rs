@@ -1,0 +1,303 @@
+//! The handle through which the rest of the node uses the replicated log.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::{Command, Core, LogIndex, NodeId, Reply, SessionId};
+use muster_store::Store;
+use openraft::Instant as _;
+use openraft::async_runtime::WatchReceiver;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::error::{Error, ProposeError, ReadError};
+use crate::leadership::Lead;
+use crate::node::{self, Seed, Started, VouchCall};
+use crate::options::{MemberConfig, RaftOptions};
+use crate::reads::ReadCall;
+use crate::role::{RaftStatus, Role};
+use crate::sink::ApplySink;
+use crate::types::{Address, LogId};
+
+/// The replicated log on this node. Cheap to clone; its methods may be called from any tokio runtime.
+#[derive(Clone)]
+pub struct Raft(Arc<Inner>);
+
+struct Inner {
+    options: RaftOptions,
+    store: Store,
+    sink: Arc<dyn ApplySink>,
+    parts: Started,
+    stop: CancellationToken,
+    /// Closes when the raft thread has ended.
+    ended: watch::Receiver<()>,
+    _stop_with_last_handle: DropGuard,
+}
+
+/// What a checkpoint came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckpointStats {
+    /// Applied index that it covers.
+    pub applied: LogIndex,
+    /// How long the state was locked, so how long apply and reads may have waited.
+    pub locked: Duration,
+    /// How long the write took.
+    pub took: Duration,
+    /// What was written.
+    pub written: muster_store::CheckpointStats,
+}
+
+impl Raft {
+    /// Starts the raft thread; returns when this node has an identity and takes part in the cluster. A new cluster
+    /// waits here for all configured members. Dropping the future stops the thread.
+    pub async fn start(
+        options: RaftOptions,
+        store: Store,
+        sink: Arc<dyn ApplySink>,
+        peer_listener: TcpListener,
+    ) -> Result<Self, Error> {
+        options.validate()?;
+        let stop = CancellationToken::new();
+        let guard = stop.clone().drop_guard();
+        let (started, parts) = oneshot::channel();
+        let (alive, ended) = watch::channel(());
+        let seed = Seed {
+            options: options.clone(),
+            store: store.clone(),
+            sink: sink.clone(),
+            listener: peer_listener,
+            stop: stop.clone(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .thread_name(format!("raft-{}-blocking", options.node))
+            .build()
+            .map_err(|err| Error::Start(err.to_string()))?;
+        std::thread::Builder::new()
+            .name(format!("raft-{}", options.node))
+            .spawn(move || {
+                runtime.block_on(node::run(seed, started));
+                runtime.shutdown_timeout(Duration::from_secs(1));
+                drop(alive);
+            })
+            .map_err(|err| Error::Start(err.to_string()))?;
+        let parts = parts
+            .await
+            .map_err(|_| Error::Start("the raft thread ended".to_owned()))??;
+        Ok(Self(Arc::new(Inner {
+            options,
+            store,
+            sink,
+            parts,
+            stop,
+            ended,
+            _stop_with_last_handle: guard,
+        })))
+    }
+
+    /// Proposes a command wherever the leader is and waits for its reply. Repeats by itself until `deadline`.
+    pub async fn propose(&self, command: Command, deadline: Instant) -> Result<Reply, ProposeError> {
+        let mut replies = self.propose_many(vec![command], deadline).await?;
+        replies.pop().ok_or(ProposeError::Stopped)
+    }
+
+    /// Proposes commands, in order but not necessarily in one entry; one reply each. An error means that none, some or
+    /// all may have taken effect, except [`ProposeError::NotDone`] and [`ProposeError::Overloaded`]: none.
+    pub async fn propose_many(&self, commands: Vec<Command>, deadline: Instant) -> Result<Vec<Reply>, ProposeError> {
+        self.0.parts.submitter.submit(commands, deadline).await
+    }
+
+    /// Looks at this node's applied state. Blocks apply while `f` runs: keep it short.
+    pub fn read<R>(&self, f: impl FnOnce(&Core) -> R) -> R {
+        f(&self.0.parts.state.lock().core)
+    }
+
+    /// After this, [`Raft::read`] on this node sees all that was acknowledged anywhere before the call.
+    pub async fn linearize(&self, deadline: Instant) -> Result<(), ReadError> {
+        let (reply, answer) = oneshot::channel();
+        let call = ReadCall {
+            deadline,
+            forwarded: false,
+            reply,
+        };
+        self.0.parts.reads.send(call).map_err(|_| ReadError::Stopped)?;
+        let needed = match tokio::time::timeout_at(deadline, answer).await {
+            Ok(answer) => answer.map_err(|_| ReadError::Stopped)??,
+            Err(_) => {
+                return Err(ReadError::Unconfirmed {
+                    reason: "the deadline passed".to_owned(),
+                });
+            }
+        };
+        let mut applied = self.0.parts.applied.clone();
+        match tokio::time::timeout_at(deadline, applied.wait_for(|applied| *applied >= needed)).await {
+            Ok(reached) => reached.map(drop).map_err(|_| ReadError::Stopped),
+            Err(_) => Err(ReadError::Behind {
+                applied: *self.0.parts.applied.borrow(),
+                needed,
+            }),
+        }
+    }
+
+    /// This node's role, as it changes. Closes when raft has stopped.
+    pub fn role(&self) -> watch::Receiver<Role> {
+        self.0.parts.role.clone()
+    }
+
+    /// The last applied index, as it changes.
+    pub fn applied(&self) -> watch::Receiver<LogIndex> {
+        self.0.parts.applied.clone()
+    }
+
+    /// The leader known to this node, which may be this node.
+    pub fn leader(&self) -> Option<MemberConfig> {
+        let node = match *self.0.parts.lead.borrow() {
+            Lead::Nobody { .. } => return None,
+            Lead::Me { .. } => self.0.options.node,
+            Lead::Other { node, .. } => node,
+        };
+        let configured = self.0.options.member(node).cloned();
+        configured.or_else(|| self.members().into_iter().find(|member| member.id == node))
+    }
+
+    /// The members of the cluster as this node knows them, by id.
+    pub fn members(&self) -> Vec<MemberConfig> {
+        let metrics = self.0.parts.raft.server_metrics();
+        let membership = metrics.borrow_watched().membership_config.clone();
+        let member = |(id, address): (&NodeId, &Address)| MemberConfig {
+            id: *id,
+            peer: address.peer.clone(),
+            api: address.api.clone(),
+        };
+        membership.nodes().map(member).collect()
+    }
+
+    /// This node as it is configured.
+    pub fn node(&self) -> NodeId {
+        self.0.options.node
+    }
+
+    /// Figures of the log.
+    pub fn status(&self) -> RaftStatus {
+        let metrics = self.0.parts.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
+        let matched = metrics
+            .replication
+            .iter()
+            .flatten()
+            .map(|(node, id)| (*node, index(*id)))
+            .collect();
+        let recent = self.0.options.election_max;
+        let answered = metrics
+            .heartbeat
+            .iter()
+            .flatten()
+            .filter(|(node, _)| **node != self.0.options.node)
+            .map(|(node, at)| (*node, at.is_some_and(|at| at.elapsed() < recent)))
+            .collect();
+        RaftStatus {
+            node: self.0.options.node,
+            cluster: self.0.parts.cluster,
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            last_log_index: metrics.last_log_index.unwrap_or_default(),
+            commit_index: index(metrics.local_committed),
+            applied_index: *self.0.parts.applied.borrow(),
+            snapshot_index: index(metrics.snapshot),
+            purged_index: index(metrics.purged),
+            voters: metrics.membership_config.voter_ids().collect(),
+            matched,
+            answered,
+        }
+    }
+
+    /// The store beneath.
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// Tells the leader that these sessions of this node are alive. Not logged; a lost call does no harm when it is
+    /// repeated in time.
+    pub async fn vouch(&self, sessions: Vec<SessionId>) -> Result<(), ProposeError> {
+        if self.0.parts.role.borrow().is_leader() {
+            self.0.sink.vouched(self.0.options.node, &sessions);
+            return Ok(());
+        }
+        let (reply, answer) = oneshot::channel();
+        self.0
+            .parts
+            .vouches
+            .send(VouchCall { sessions, reply })
+            .await
+            .map_err(|_| ProposeError::Stopped)?;
+        answer.await.unwrap_or(Err(ProposeError::Stopped))
+    }
+
+    /// Writes what changed since the last checkpoint to the state store. One at a time. A failure stops the node:
+    /// the changes are lost for this process and come back by replay.
+    pub async fn checkpoint(&self) -> Result<CheckpointStats, Error> {
+        let (checkpointer, fatal) = (self.0.parts.checkpointer.clone(), self.0.parts.fatal.clone());
+        // Once taken the changes must be written, also when the caller goes away: the closure always runs to its end.
+        let written = tokio::task::spawn_blocking(move || {
+            checkpointer.write().inspect_err(|error| {
+                fatal.send_replace(Some(error.clone()));
+            })
+        });
+        written
+            .await
+            .map_err(|err| Error::Storage(format!("the checkpoint did not end: {err}")))?
+    }
+
+    /// Asks another member to take over, when this node leads. Returns when asked; watch [`Raft::role`].
+    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), Error> {
+        self.0
+            .parts
+            .raft
+            .trigger()
+            .transfer_leader(to)
+            .await
+            .map_err(|err| Error::Raft(err.to_string()))
+    }
+
+    /// Builds a snapshot of the whole state in the background; [`RaftStatus::snapshot_index`] tells when it is there.
+    pub async fn snapshot(&self) -> Result<(), Error> {
+        self.0
+            .parts
+            .raft
+            .trigger()
+            .snapshot()
+            .await
+            .map_err(|err| Error::Raft(err.to_string()))
+    }
+
+    /// Drops log entries up to an index that a snapshot covers. A member that lacks them gets the snapshot.
+    pub async fn purge_log(&self, upto: LogIndex) -> Result<(), Error> {
+        self.0
+            .parts
+            .raft
+            .trigger()
+            .purge_log(upto)
+            .await
+            .map_err(|err| Error::Raft(err.to_string()))
+    }
+
+    /// Waits until raft stops by a failure that must end the process. Pending for ever after an orderly shutdown.
+    pub async fn fatal(&self) -> Error {
+        let mut fatal = self.0.parts.fatal.subscribe();
+        match fatal.wait_for(Option::is_some).await.map(|error| error.clone()) {
+            Ok(Some(error)) => error,
+            Ok(None) | Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Stops taking part, closes the peer server, writes a last checkpoint. The caller closes the store afterwards.
+    pub async fn shutdown(&self) {
+        self.0.stop.cancel();
+        let mut ended = self.0.ended.clone();
+        // Ends with an error when the thread drops its side.
+        while ended.changed().await.is_ok() {}
+    }
+}

@@ -1,0 +1,26 @@
+//! The replicated log: openraft over the store, the transport between nodes, and the way of a command into the log.
+//!
+//! The only crate that knows openraft. Others see the [`Raft`] handle, which is not generic, so they do not compile
+//! openraft's code again.
+
+mod bootstrap;
+mod convert;
+mod error;
+mod handle;
+mod leadership;
+mod node;
+mod options;
+mod peer;
+mod proposer;
+mod reads;
+mod role;
+mod sink;
+mod storage;
+mod storage_file;
+mod types;
+
+pub use crate::error::{Error, ProposeError, ReadError};
+pub use crate::handle::{CheckpointStats, Raft};
+pub use crate::options::{MemberConfig, RaftOptions};
+pub use crate::role::{RaftStatus, Role};
+pub use crate::sink::{AppliedEntry, ApplySink};

@@ -1,0 +1,431 @@
+//! One node: everything that runs on the raft thread, from start to shutdown.
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use muster_core::{Command, LogIndex, Reply, SessionId};
+use muster_proto::peer as wire;
+use muster_proto::peer::peer_server::PeerServer as PeerService;
+use muster_store::Store;
+use openraft::async_runtime::WatchReceiver;
+use openraft::{Config, SnapshotPolicy};
+use parking_lot::Mutex;
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::bootstrap::{self, Starter};
+use crate::error::{Error, ProposeError};
+use crate::leadership::{Lead, watch_leadership};
+use crate::options::RaftOptions;
+use crate::peer::{Channels, Lane, MESSAGE_BYTES_MAX, Network, PeerServer, Running, session_out};
+use crate::proposer::{Call, Proposer, Submitter};
+use crate::reads::{ReadCall, Reader};
+use crate::role::Role;
+use crate::sink::ApplySink;
+use crate::storage::{Applied, Checkpointer, LogAdapter, Machine};
+use crate::types::{Address, LeaderId, OpenRaft};
+
+/// What a node is started with.
+pub(crate) struct Seed {
+    pub(crate) options: RaftOptions,
+    pub(crate) store: Store,
+    pub(crate) sink: Arc<dyn ApplySink>,
+    pub(crate) listener: TcpListener,
+    pub(crate) stop: CancellationToken,
+}
+
+/// What the handle gets of a node that takes part.
+pub(crate) struct Started {
+    pub(crate) raft: OpenRaft,
+    pub(crate) state: Arc<Mutex<Applied>>,
+    pub(crate) checkpointer: Checkpointer,
+    pub(crate) submitter: Submitter,
+    pub(crate) reads: mpsc::UnboundedSender<ReadCall>,
+    pub(crate) vouches: mpsc::Sender<VouchCall>,
+    pub(crate) applied: watch::Receiver<LogIndex>,
+    pub(crate) lead: watch::Receiver<Lead>,
+    pub(crate) role: watch::Receiver<Role>,
+    pub(crate) fatal: Arc<watch::Sender<Option<Error>>>,
+    pub(crate) cluster: u128,
+}
+
+/// Sessions to vouch for with the leader.
+pub(crate) struct VouchCall {
+    pub(crate) sessions: Vec<SessionId>,
+    pub(crate) reply: oneshot::Sender<Result<(), ProposeError>>,
+}
+
+/// Longest wait for a vouch; it is repeated anyway.
+const VOUCH_DEADLINE: Duration = Duration::from_secs(2);
+/// Longest wait for open peer streams at shutdown.
+const SERVER_STOP: Duration = Duration::from_millis(500);
+
+/// Runs a node until `seed.stop`. `started` gets the parts of the handle, or why there are none.
+pub(crate) async fn run(seed: Seed, started: oneshot::Sender<Result<Started, Error>>) {
+    let stop = seed.stop.clone();
+    let closing = CancellationToken::new();
+    let outcome = tokio::select! {
+        outcome = start(seed, closing.clone()) => outcome,
+        () = stop.cancelled() => Err(Error::Stopped),
+    };
+    let (handle, server) = match outcome {
+        Ok(parts) => parts,
+        Err(error) => {
+            closing.cancel();
+            // Nobody waits any more when the start was given up.
+            let _gone = started.send(Err(error));
+            return;
+        }
+    };
+    let (raft, checkpointer) = (handle.raft.clone(), handle.checkpointer.clone());
+    if started.send(Ok(handle)).is_ok() {
+        stop.cancelled().await;
+    }
+    if let Err(error) = raft.shutdown().await {
+        tracing::error!(%error, "raft did not end in order");
+    }
+    closing.cancel();
+    if tokio::time::timeout(SERVER_STOP, server).await.is_err() {
+        tracing::debug!("streams of other nodes were cut at shutdown");
+    }
+    // Optional: it only shortens the next start.
+    match tokio::task::spawn_blocking(move || checkpointer.write()).await {
+        Ok(Ok(stats)) => tracing::info!(applied = stats.applied, "last checkpoint written"),
+        Ok(Err(error)) => tracing::warn!(%error, "the last checkpoint was not written"),
+        Err(error) => tracing::warn!(%error, "the last checkpoint was not written"),
+    }
+}
+
+type ServerTask = tokio::task::JoinHandle<()>;
+
+async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, ServerTask), Error> {
+    let Seed {
+        options,
+        store,
+        sink,
+        listener,
+        stop,
+    } = seed;
+    let channels = Channels::new(options.node, &options.members);
+    let server = PeerServer {
+        node: options.node,
+        configured: bootstrap::configured(&options),
+        store: store.clone(),
+        cluster: Arc::new(watch::Sender::new(None)),
+        running: Arc::new(OnceLock::new()),
+    };
+    let serving = serve(listener, server.clone(), closing)?;
+    let starter = Starter {
+        options: &options,
+        store: &store,
+        channels: &channels,
+        cluster: &server.cluster,
+    };
+    let cluster = starter.identify().await?;
+    channels.bind(cluster);
+
+    let state = Arc::new(Mutex::new(load(&store).await?));
+    check_cluster(&state, cluster)?;
+    let checkpointer = Checkpointer::new(store.clone(), state.clone());
+    let applied = watch::Sender::new(0);
+    let applied_lead = watch::Sender::new(None::<LeaderId>);
+    let machine = Machine::new(
+        state.clone(),
+        store.clone(),
+        checkpointer.clone(),
+        sink.clone(),
+        applied.clone(),
+        applied_lead.clone(),
+    );
+    let log = LogAdapter::new(store.clone());
+    let config = Arc::new(config(&options, cluster)?);
+    let raft = OpenRaft::new(options.node, config, Network(channels.clone()), log, machine).await;
+    let raft = raft.map_err(|err| Error::Raft(err.to_string()))?;
+
+    let lead = watch::Sender::new(Lead::Nobody { term: 0 });
+    let role = watch::Sender::new(Role::Follower { term: 0, leader: None });
+    let (calls, received_calls) = mpsc::unbounded_channel();
+    let (reads, received_reads) = mpsc::unbounded_channel();
+    let (vouches, received_vouches) = mpsc::channel(64);
+    let submitter = Submitter::new(&options, calls.clone());
+    let fatal = Arc::new(watch::Sender::new(None));
+    let running = Running {
+        cluster,
+        raft: raft.clone(),
+        calls,
+        reads: reads.clone(),
+        admission: submitter.admission.clone(),
+        sink: sink.clone(),
+        lead: lead.subscribe(),
+        role: role.subscribe(),
+    };
+    let _only_once = server.running.set(running);
+
+    let handle = Started {
+        raft: raft.clone(),
+        state: state.clone(),
+        checkpointer,
+        submitter: submitter.clone(),
+        reads,
+        vouches,
+        applied: applied.subscribe(),
+        lead: lead.subscribe(),
+        role: role.subscribe(),
+        fatal: fatal.clone(),
+        cluster,
+    };
+    spawn_tasks(
+        &handle,
+        &options,
+        &channels,
+        received_calls,
+        received_reads,
+        received_vouches,
+        &stop,
+    );
+    tokio::spawn(first_command(
+        role.subscribe(),
+        state,
+        submitter,
+        cluster,
+        fatal.clone(),
+        stop.clone(),
+    ));
+    let node = options.node;
+    let lead_task = watch_leadership(node, raft.clone(), applied_lead.subscribe(), lead, role, stop.clone());
+    let (stopped, watched) = (stop.clone(), raft.clone());
+    tokio::spawn(async move {
+        lead_task.await;
+        if !stopped.is_cancelled() {
+            let reason = watched.metrics().borrow_watched().running_state.clone();
+            let reason = reason
+                .err()
+                .map_or_else(|| "its task ended".to_owned(), |fatal| fatal.to_string());
+            tracing::error!(node, reason, "raft stopped; the process must end");
+            fatal.send_replace(Some(Error::Raft(reason)));
+        }
+    });
+
+    let initialised = raft
+        .is_initialized()
+        .await
+        .map_err(|err| Error::Raft(err.to_string()))?;
+    if !initialised && starter.prepare_initialise(cluster).await? {
+        let members: BTreeMap<_, _> = options
+            .members
+            .iter()
+            .map(|member| {
+                let address = Address {
+                    peer: member.peer.clone(),
+                    api: member.api.clone(),
+                };
+                (member.id, address)
+            })
+            .collect();
+        if let Err(error) = raft.initialize(members).await {
+            // A vote of a faster node may have come in between: then there is a cluster.
+            tracing::info!(node, %error, "raft was not initialised here");
+        }
+    }
+    Ok((handle, serving))
+}
+
+fn spawn_tasks(
+    handle: &Started,
+    options: &RaftOptions,
+    channels: &Channels,
+    calls: UnboundedReceiver<Call>,
+    reads: UnboundedReceiver<ReadCall>,
+    vouches: mpsc::Receiver<VouchCall>,
+    stop: &CancellationToken,
+) {
+    let raft = &handle.raft;
+    let proposer = Proposer::new(
+        options.clone(),
+        raft.clone(),
+        channels.clone(),
+        handle.lead.clone(),
+        calls,
+    );
+    tokio::spawn(proposer.run(stop.clone()));
+    let reader = Reader {
+        raft: raft.clone(),
+        channels: channels.clone(),
+        lead: handle.lead.clone(),
+        calls: reads,
+    };
+    tokio::spawn(reader.run(stop.clone()));
+    tokio::spawn(send_vouches(
+        channels.clone(),
+        handle.lead.clone(),
+        vouches,
+        stop.clone(),
+    ));
+    tokio::spawn(publish_figures(raft.clone(), stop.clone()));
+}
+
+fn config(options: &RaftOptions, cluster: u128) -> Result<Config, Error> {
+    let (least, lease) = options.election_timeouts();
+    let config = Config {
+        cluster_name: format!("{cluster:032x}"),
+        heartbeat_interval: options.heartbeat.as_millis() as u64,
+        election_timeout_min: least.as_millis() as u64,
+        election_timeout_max: lease.as_millis() as u64,
+        // For the whole transfer of a snapshot.
+        install_snapshot_timeout: 600_000,
+        max_payload_entries: 1_024,
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        enable_pre_vote: Some(true),
+        // A node that led before a restart stands for election like any other. Resuming under the old term would answer
+        // reads before it knows what was committed, and after a power cut its log may lack entries that its followers
+        // had synced and committed in that very term.
+        enable_leader_restore: Some(false),
+        backoff: "100ms".to_owned(),
+        ..Config::default()
+    };
+    config.validate().map_err(|err| Error::Options(err.to_string()))
+}
+
+fn serve(listener: TcpListener, server: PeerServer, closing: CancellationToken) -> Result<ServerTask, Error> {
+    let failed = |err: std::io::Error| Error::Start(format!("peer listener: {err}"));
+    listener.set_nonblocking(true).map_err(failed)?;
+    let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener).map_err(failed)?);
+    let service = PeerService::new(server)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    let router = Server::builder()
+        .initial_stream_window_size(8 << 20)
+        .initial_connection_window_size(16 << 20)
+        .http2_keepalive_interval(Some(Duration::from_secs(2)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(4)))
+        .add_service(service);
+    Ok(tokio::spawn(async move {
+        let served = router.serve_with_incoming_shutdown(incoming.with_nodelay(Some(true)), closing.cancelled_owned());
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the peer server failed");
+        }
+    }))
+}
+
+async fn load(store: &Store) -> Result<Applied, Error> {
+    let store = store.clone();
+    let loaded =
+        tokio::task::spawn_blocking(move || store.state().load().map_err(Error::from).and_then(Applied::restore));
+    loaded.await.map_err(|err| Error::Start(err.to_string()))?
+}
+
+/// A state without a cluster is one from before the first command.
+fn check_cluster(state: &Mutex<Applied>, identity: u128) -> Result<(), Error> {
+    let state = state.lock().core.meta().cluster;
+    if state == 0 || state == identity {
+        return Ok(());
+    }
+    Err(Error::MixedData { state, identity })
+}
+
+/// Proposes `Bootstrap` when this node leads a cluster whose log is not bound to its id yet, and stops the node when
+/// the log turns out to be another cluster's.
+async fn first_command(
+    mut role: watch::Receiver<Role>,
+    state: Arc<Mutex<Applied>>,
+    submitter: Submitter,
+    cluster: u128,
+    fatal: Arc<watch::Sender<Option<Error>>>,
+    stop: CancellationToken,
+) {
+    loop {
+        let leads = role.borrow_and_update().is_leader();
+        if let Err(error) = check_cluster(&state, cluster) {
+            tracing::error!(%error, "the process must end");
+            fatal.send_replace(Some(error));
+            return;
+        }
+        if leads {
+            if state.lock().core.meta().cluster == cluster {
+                return;
+            }
+            let deadline = Instant::now() + Duration::from_secs(5);
+            match submitter.submit(vec![Command::Bootstrap { cluster }], deadline).await {
+                Ok(replies) if replies == [Reply::Done] => {}
+                other => tracing::info!(?other, "the log is not bound to the cluster yet"),
+            }
+            if state.lock().core.meta().cluster != cluster {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            continue;
+        }
+        tokio::select! {
+            changed = role.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn send_vouches(
+    channels: Channels,
+    lead: watch::Receiver<Lead>,
+    mut calls: mpsc::Receiver<VouchCall>,
+    stop: CancellationToken,
+) {
+    loop {
+        let call = tokio::select! {
+            call = calls.recv() => call,
+            () = stop.cancelled() => return,
+        };
+        let Some(call) = call else { return };
+        let (channels, lead) = (channels.clone(), *lead.borrow());
+        tokio::spawn(async move {
+            let result = vouch(&channels, lead, call.sessions).await;
+            let _gone = call
+                .reply
+                .send(result.map_err(|reason| ProposeError::NotDone { reason }));
+        });
+    }
+}
+
+async fn vouch(channels: &Channels, lead: Lead, sessions: Vec<SessionId>) -> Result<(), String> {
+    let Lead::Other { node, .. } = lead else {
+        return Err("no leader is known".to_owned());
+    };
+    let mut client = channels
+        .client(node, None, Lane::Control)
+        .map_err(|err| err.to_string())?;
+    let mut request = tonic::Request::new(wire::VouchRequest {
+        header: Some(channels.header(node)),
+        sessions: sessions.into_iter().map(session_out).collect(),
+    });
+    request.set_timeout(VOUCH_DEADLINE);
+    client
+        .vouch(request)
+        .await
+        .map(drop)
+        .map_err(|status| status.to_string())
+}
+
+async fn publish_figures(raft: OpenRaft, stop: CancellationToken) {
+    let (last, commit) = (
+        metrics::gauge!("muster_raft_last_log_index"),
+        metrics::gauge!("muster_raft_commit_index"),
+    );
+    let applied = metrics::gauge!("muster_raft_applied_index");
+    let mut interval = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = interval.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let figures = raft.metrics();
+        let figures = figures.borrow_watched();
+        let index = |id: Option<crate::types::LogId>| id.map_or(0.0, |id| id.index as f64);
+        last.set(figures.last_log_index.unwrap_or_default() as f64);
+        commit.set(index(figures.local_committed));
+        applied.set(index(figures.last_applied));
+    }
+}

@@ -1,0 +1,253 @@
+//! Sending Raft's messages.
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use muster_core::NodeId;
+use muster_proto::peer as wire;
+use muster_store::SnapshotFile;
+use openraft::OptionalSend;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{
+    Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption, RaftNetworkFactory,
+};
+use openraft::raft::{
+    AppendEntriesRequest, SnapshotResponse, StreamAppendError, TransferLeaderError, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use tonic::{Code, Request, Status};
+
+use crate::convert;
+use crate::peer::channels::{BadAddress, Channels, Client, Lane};
+use crate::storage_file::parts;
+use crate::types::{Address, LogId, TypeConfig, Vote};
+
+type RpcError = RPCError<TypeConfig>;
+type AppendResult = Result<Option<LogId>, StreamAppendError<TypeConfig>>;
+
+/// Least time a message gets, however short openraft's own limit is: a busy two-core machine needs it.
+const DEADLINE_MIN: Duration = Duration::from_millis(300);
+
+/// Makes a [`Peer`] for each other member.
+pub(crate) struct Network(pub(crate) Channels);
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: NodeId, node: &Address) -> Peer {
+        Peer::new(&self.0, target, node, Lane::Log)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: NodeId, node: &Address) -> Peer {
+        Peer::new(&self.0, target, node, Lane::Control)
+    }
+
+    async fn new_snapshot_client(&mut self, target: NodeId, node: &Address) -> Peer {
+        Peer::new(&self.0, target, node, Lane::Bulk)
+    }
+}
+
+/// One other member, for one kind of traffic.
+pub(crate) struct Peer {
+    channels: Channels,
+    target: NodeId,
+    node: Address,
+    lane: Lane,
+}
+
+impl Peer {
+    fn new(channels: &Channels, target: NodeId, node: &Address, lane: Lane) -> Self {
+        Self {
+            channels: channels.clone(),
+            target,
+            node: node.clone(),
+            lane,
+        }
+    }
+
+    fn client(&self, lane: Lane) -> Result<Client, RpcError> {
+        self.channels
+            .client(self.target, Some(&self.node), lane)
+            .map_err(|err: BadAddress| unreachable(&err))
+    }
+
+    fn vote_request(&self, request: VoteRequest<TypeConfig>, option: &RPCOption) -> Request<wire::VoteRequest> {
+        timed(
+            wire::VoteRequest {
+                header: Some(self.channels.header(self.target)),
+                vote: Some(convert::vote_out(request.vote)),
+                last_log: request.last_log_id.map(convert::log_id_out),
+                leadership_transfer: request.leadership_transfer,
+            },
+            option,
+        )
+    }
+}
+
+fn timed<T>(message: T, option: &RPCOption) -> Request<T> {
+    let mut request = Request::new(message);
+    request.set_timeout(option.hard_ttl().max(DEADLINE_MIN));
+    request
+}
+
+fn unreachable<E: std::error::Error + 'static>(error: &E) -> RpcError {
+    RPCError::Unreachable(Unreachable::new(error))
+}
+
+/// Openraft backs off from an unreachable node and repeats at once after a network error. A node that refuses us (other
+/// cluster, not started) is as good as unreachable.
+fn rpc_error(status: &Status) -> RpcError {
+    match status.code() {
+        Code::Cancelled | Code::DeadlineExceeded => RPCError::Network(NetworkError::new(status)),
+        _ => unreachable(status),
+    }
+}
+
+fn vote_response(reply: wire::VoteReply) -> Result<VoteResponse<TypeConfig>, RpcError> {
+    let vote = convert::vote_in(reply.vote).map_err(|err| unreachable(&err))?;
+    Ok(VoteResponse::new(
+        vote,
+        reply.last_log.map(convert::log_id_in),
+        reply.granted,
+    ))
+}
+
+fn append_result(reply: wire::AppendReply) -> Result<AppendResult, RpcError> {
+    use wire::append_reply::Result as Wire;
+    match reply.result {
+        Some(Wire::Matched(matched)) => Ok(Ok(matched.log_id.map(convert::log_id_in))),
+        Some(Wire::Conflict(id)) => Ok(Err(StreamAppendError::Conflict(convert::log_id_in(id)))),
+        Some(Wire::HigherVote(vote)) => {
+            let vote = convert::vote_in(Some(vote)).map_err(|err| unreachable(&err))?;
+            Ok(Err(StreamAppendError::HigherVote(vote)))
+        }
+        None => Err(unreachable(&Status::internal("an append reply without a result"))),
+    }
+}
+
+impl NetBackoff<TypeConfig> for Peer {
+    fn backoff(&self) -> Option<Backoff> {
+        None
+    }
+}
+
+impl NetVote<TypeConfig> for Peer {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        let reply = self.client(Lane::Control)?.vote(self.vote_request(rpc, &option)).await;
+        vote_response(reply.map_err(|status| rpc_error(&status))?.into_inner())
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        let reply = self
+            .client(Lane::Control)?
+            .pre_vote(self.vote_request(rpc, &option))
+            .await;
+        vote_response(reply.map_err(|status| rpc_error(&status))?.into_inner())
+    }
+}
+
+impl NetTransferLeader<TypeConfig> for Peer {
+    async fn transfer_leader(
+        &mut self,
+        req: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RpcError> {
+        let message = wire::TransferLeaderRequest {
+            header: Some(self.channels.header(self.target)),
+            from_leader: Some(convert::vote_out(*req.from_leader())),
+            to_node: *req.to_node_id(),
+            last_log: req.last_log_id().copied().map(convert::log_id_out),
+        };
+        let reply = self
+            .client(Lane::Control)?
+            .transfer_leader(timed(message, &option))
+            .await;
+        let reply = reply.map_err(|status| rpc_error(&status))?.into_inner();
+        if reply.refused.is_empty() {
+            return Ok(Ok(()));
+        }
+        tracing::info!(to = self.target, refused = reply.refused, "leader transfer refused");
+        Ok(Err(TransferLeaderError::LogNotFlushed {
+            expected: req.last_log_id().copied(),
+            actual: None,
+        }))
+    }
+}
+
+impl NetStreamAppend<TypeConfig> for Peer {
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<AppendResult, RpcError>>, RpcError>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        let header = self.channels.header(self.target);
+        let requests = input.map(move |request| wire::AppendRequest {
+            header: Some(header),
+            vote: Some(convert::vote_out(request.vote)),
+            previous: request.prev_log_id.map(convert::log_id_out),
+            entries: request.entries.into_iter().map(convert::entry_out).collect(),
+            leader_commit: request.leader_commit.map(convert::log_id_out),
+        });
+        let client = self.client(self.lane);
+        Box::pin(async move {
+            let mut client = client?;
+            // Only the opening has a deadline: the stream itself lives as long as the peer answers pings.
+            let opening = tokio::time::timeout(option.hard_ttl().max(DEADLINE_MIN), client.append(requests)).await;
+            let replies = opening.map_err(|late| RPCError::Network(NetworkError::new(&late)))?;
+            let replies = replies.map_err(|status| rpc_error(&status))?.into_inner();
+            let results = replies.map(|reply| match reply {
+                Ok(reply) => append_result(reply),
+                Err(status) => Err(rpc_error(&status)),
+            });
+            Ok(results.boxed())
+        })
+    }
+}
+
+impl NetSnapshot<TypeConfig> for Peer {
+    type SnapshotData = SnapshotFile;
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: crate::storage::FileSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let head = wire::SnapshotHead {
+            header: Some(self.channels.header(self.target)),
+            vote: Some(convert::vote_out(vote)),
+            last_log: snapshot.meta.last_log_id.map(convert::log_id_out),
+            membership: Some(convert::stored_membership_out(&snapshot.meta.last_membership)),
+            bytes: snapshot.snapshot.bytes,
+        };
+        let lost = |error: &Status| StreamingError::Unreachable(Unreachable::new(error));
+        let mut client = self
+            .channels
+            .client(self.target, Some(&self.node), Lane::Bulk)
+            .map_err(|err| StreamingError::Unreachable(Unreachable::new(&err)))?;
+        let request = timed(parts(snapshot.snapshot.path, head), &option);
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            reply = client.snapshot(request) => {
+                let reply = reply.map_err(|status| lost(&status))?.into_inner();
+                let vote = convert::vote_in(reply.vote).map_err(|err| lost(&Status::internal(err.to_string())))?;
+                Ok(SnapshotResponse::new(vote))
+            }
+        }
+    }
+}

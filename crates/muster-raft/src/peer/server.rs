@@ -1,0 +1,406 @@
+//! Answering the other nodes.
+
+use std::sync::{Arc, OnceLock};
+
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
+use muster_core::{NodeId, SessionId};
+use muster_proto::peer as wire;
+use muster_proto::peer::peer_server::Peer;
+use muster_store::{Identity, SnapshotFile, SnapshotInfo, Store};
+use openraft::errors::Fatal;
+use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse};
+use parking_lot::Mutex;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Duration, Instant};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::convert::{self, Malformed};
+use crate::leadership::Lead;
+use crate::peer::{GROUP, forwarded};
+use crate::proposer::{Admission, Call};
+use crate::reads::ReadCall;
+use crate::role::Role;
+use crate::sink::ApplySink;
+use crate::storage_file;
+use crate::types::{LogId, OpenRaft, SnapshotMeta, TypeConfig};
+
+/// A read index that another node waits for; its own deadline is shorter.
+const READ_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What a node that takes part can answer with.
+#[derive(Clone)]
+pub(crate) struct Running {
+    pub(crate) cluster: u128,
+    pub(crate) raft: OpenRaft,
+    pub(crate) calls: UnboundedSender<Call>,
+    pub(crate) reads: UnboundedSender<ReadCall>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) sink: Arc<dyn ApplySink>,
+    pub(crate) lead: watch::Receiver<Lead>,
+    pub(crate) role: watch::Receiver<Role>,
+}
+
+/// The service for other nodes. Cheap to clone. Answers `Hello` and `Bootstrap` from the start, all else once the node
+/// takes part.
+#[derive(Clone)]
+pub(crate) struct PeerServer {
+    pub(crate) node: NodeId,
+    pub(crate) configured: Vec<NodeId>,
+    pub(crate) store: Store,
+    /// The cluster this node belongs to.
+    pub(crate) cluster: Arc<watch::Sender<Option<u128>>>,
+    pub(crate) running: Arc<OnceLock<Running>>,
+}
+
+impl PeerServer {
+    fn running(&self) -> Result<&Running, Status> {
+        self.running
+            .get()
+            .ok_or_else(|| Status::unavailable(format!("node {} is starting", self.node)))
+    }
+
+    /// Lets a message in only if it is meant for this node of this cluster.
+    fn admit(&self, header: Option<wire::Header>) -> Result<(&Running, NodeId), Status> {
+        let running = self.running()?;
+        check_header(self.node, running.cluster, header).map(|from| (running, from))
+    }
+
+    /// Binds this node to a cluster; the identity is synced on return.
+    async fn bind(&self, cluster: u128) -> Result<(), Status> {
+        let (store, identity) = (self.store.clone(), Identity::new(cluster, self.node));
+        let saved = tokio::task::spawn_blocking(move || store.set_identity(identity)).await;
+        let saved = saved.map_err(|err| Status::internal(err.to_string()))?;
+        saved.map_err(|err| Status::failed_precondition(err.to_string()))?;
+        self.cluster.send_replace(Some(cluster));
+        Ok(())
+    }
+
+    fn for_this_node(&self, to: NodeId) -> Result<(), Status> {
+        if to == self.node {
+            return Ok(());
+        }
+        Err(Status::failed_precondition(format!(
+            "the message is for node {to}, this is node {}",
+            self.node
+        )))
+    }
+}
+
+fn check_header(node: NodeId, cluster: u128, header: Option<wire::Header>) -> Result<NodeId, Status> {
+    let header = header.ok_or_else(|| Status::invalid_argument("the message has no header"))?;
+    let theirs = header.cluster.map(convert::cluster_in).unwrap_or_default();
+    if theirs != cluster {
+        return Err(Status::failed_precondition(format!(
+            "the message is from node {} of cluster {theirs:032x}, this is node {node} of cluster {cluster:032x}",
+            header.from
+        )));
+    }
+    if header.to != node || header.group != GROUP {
+        return Err(Status::failed_precondition(format!(
+            "the message is for node {} group {}, this is node {node} group {GROUP}",
+            header.to, header.group
+        )));
+    }
+    Ok(header.from)
+}
+
+fn invalid(error: Malformed) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("raft refused or stopped: {error}"))
+}
+
+fn vote_request(request: wire::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
+    Ok(VoteRequest {
+        vote: convert::vote_in(request.vote).map_err(invalid)?,
+        last_log_id: request.last_log.map(convert::log_id_in),
+        leadership_transfer: request.leadership_transfer,
+    })
+}
+
+fn vote_reply(response: VoteResponse<TypeConfig>) -> Response<wire::VoteReply> {
+    Response::new(wire::VoteReply {
+        vote: Some(convert::vote_out(response.vote)),
+        granted: response.vote_granted,
+        last_log: response.last_log_id.map(convert::log_id_out),
+    })
+}
+
+type Appended = Result<Result<Option<LogId>, StreamAppendError<TypeConfig>>, Fatal<TypeConfig>>;
+
+fn append_reply(appended: Appended) -> Result<wire::AppendReply, Status> {
+    use wire::append_reply::{Matched, Result as Wire};
+    let result = match appended.map_err(stopped)? {
+        Ok(log_id) => Wire::Matched(Matched {
+            log_id: log_id.map(convert::log_id_out),
+        }),
+        Err(StreamAppendError::Conflict(log_id)) => Wire::Conflict(convert::log_id_out(log_id)),
+        Err(StreamAppendError::HigherVote(vote)) => Wire::HigherVote(convert::vote_out(vote)),
+    };
+    Ok(wire::AppendReply { result: Some(result) })
+}
+
+fn append_request(request: wire::AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, Malformed> {
+    Ok(AppendEntriesRequest {
+        vote: convert::vote_in(request.vote)?,
+        prev_log_id: request.previous.map(convert::log_id_in),
+        entries: request
+            .entries
+            .into_iter()
+            .map(convert::entry_in)
+            .collect::<Result<_, _>>()?,
+        leader_commit: request.leader_commit.map(convert::log_id_in),
+    })
+}
+
+/// The requests of a stream up to the first that is not in order; why it is not goes into `refusal`.
+fn checked(
+    requests: Streaming<wire::AppendRequest>,
+    node: NodeId,
+    cluster: u128,
+    refusal: Arc<Mutex<Option<Status>>>,
+) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
+    requests
+        .map(move |request| {
+            let request = request?;
+            check_header(node, cluster, request.header)?;
+            append_request(request).map_err(invalid)
+        })
+        .scan(refusal, |refusal, request: Result<_, Status>| {
+            let accepted = request.map_err(|status| *refusal.lock() = Some(status)).ok();
+            futures::future::ready(accepted)
+        })
+}
+
+#[tonic::async_trait]
+impl Peer for PeerServer {
+    async fn hello(&self, request: Request<wire::HelloRequest>) -> Result<Response<wire::HelloReply>, Status> {
+        let request = request.into_inner();
+        tracing::debug!(from = request.from, "hello");
+        let mut reply = wire::HelloReply {
+            node: self.node,
+            cluster: self.cluster.borrow().map(convert::cluster_out),
+            initialised: self.store.log().bounds().last.is_some(),
+            members: Vec::new(),
+            configured: self.configured.clone(),
+        };
+        if let Some(running) = self.running.get() {
+            reply.initialised = running.raft.is_initialized().await.map_err(stopped)?;
+            let metrics = running.raft.server_metrics();
+            let membership = openraft::async_runtime::WatchReceiver::borrow_watched(&metrics)
+                .membership_config
+                .clone();
+            reply.members = membership.nodes().map(|(id, _)| *id).collect();
+        }
+        Ok(Response::new(reply))
+    }
+
+    async fn bootstrap(
+        &self,
+        request: Request<wire::BootstrapRequest>,
+    ) -> Result<Response<wire::BootstrapReply>, Status> {
+        let request = request.into_inner();
+        self.for_this_node(request.to)?;
+        let cluster = request.cluster.map(convert::cluster_in).unwrap_or_default();
+        if cluster == 0 {
+            return Err(Status::invalid_argument("the cluster id is missing"));
+        }
+        self.bind(cluster).await?;
+        tracing::info!(node = self.node, from = request.from, "bound to cluster {cluster:032x}");
+        Ok(Response::new(wire::BootstrapReply {}))
+    }
+
+    async fn vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteReply>, Status> {
+        let request = request.into_inner();
+        let (running, _) = self.admit(request.header)?;
+        metrics::counter!("muster_raft_vote_requests_total").increment(1);
+        running
+            .raft
+            .vote(vote_request(request)?)
+            .await
+            .map(vote_reply)
+            .map_err(stopped)
+    }
+
+    async fn pre_vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteReply>, Status> {
+        let request = request.into_inner();
+        let (running, _) = self.admit(request.header)?;
+        running
+            .raft
+            .pre_vote(vote_request(request)?)
+            .await
+            .map(vote_reply)
+            .map_err(stopped)
+    }
+
+    async fn transfer_leader(
+        &self,
+        request: Request<wire::TransferLeaderRequest>,
+    ) -> Result<Response<wire::TransferLeaderReply>, Status> {
+        let request = request.into_inner();
+        let (running, _) = self.admit(request.header)?;
+        let from = convert::vote_in(request.from_leader).map_err(invalid)?;
+        let message = TransferLeaderRequest::new(from, request.to_node, request.last_log.map(convert::log_id_in));
+        let outcome = running.raft.handle_transfer_leader(message).await.map_err(stopped)?;
+        Ok(Response::new(wire::TransferLeaderReply {
+            refused: outcome.err().map(|error| error.to_string()).unwrap_or_default(),
+        }))
+    }
+
+    type AppendStream = BoxStream<'static, Result<wire::AppendReply, Status>>;
+
+    async fn append(
+        &self,
+        request: Request<Streaming<wire::AppendRequest>>,
+    ) -> Result<Response<Self::AppendStream>, Status> {
+        let running = self.running()?;
+        let refusal = Arc::new(Mutex::new(None));
+        let requests = checked(request.into_inner(), self.node, running.cluster, refusal.clone());
+        let replies = running.raft.stream_append(requests).map(append_reply);
+        let end = futures::stream::once(async move { refusal.lock().take() });
+        let end = end.filter_map(|status| async move { status.map(Err) });
+        Ok(Response::new(replies.chain(end).boxed()))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<Streaming<wire::SnapshotPart>>,
+    ) -> Result<Response<wire::SnapshotReply>, Status> {
+        let mut parts = request.into_inner();
+        let first = parts
+            .message()
+            .await?
+            .ok_or_else(|| Status::invalid_argument("the snapshot is empty"))?;
+        let head = first
+            .head
+            .clone()
+            .ok_or_else(|| Status::invalid_argument("the snapshot has no head"))?;
+        let (running, from) = self.admit(head.header)?;
+        let failed = |err: muster_store::Error| Status::internal(err.to_string());
+        let path = self.store.state().receiving_path().map_err(failed)?;
+        let bytes = storage_file::receive(parts, &path, first).await?;
+        if bytes != head.bytes {
+            return Err(Status::data_loss(format!(
+                "the snapshot has {bytes} bytes, {} were announced",
+                head.bytes
+            )));
+        }
+        tracing::info!(node = self.node, from, bytes, "snapshot received");
+        let stored = head.membership.unwrap_or_default();
+        let meta = SnapshotMeta {
+            last_log_id: head.last_log.map(convert::log_id_in),
+            last_membership: convert::stored_membership_in(stored).map_err(invalid)?,
+        };
+        let snapshot = SnapshotFile {
+            info: SnapshotInfo {
+                applied: meta.last_log_id.map(convert::position),
+                membership: convert::stored_membership_bytes(&meta.last_membership),
+            },
+            path,
+            bytes,
+        };
+        let vote = convert::vote_in(head.vote).map_err(invalid)?;
+        let snapshot = openraft::Snapshot { meta, snapshot };
+        let response = running
+            .raft
+            .install_full_snapshot(vote, snapshot)
+            .await
+            .map_err(stopped)?;
+        Ok(Response::new(wire::SnapshotReply {
+            vote: Some(convert::vote_out(response.vote)),
+        }))
+    }
+
+    type ProposeStream = BoxStream<'static, Result<wire::ProposeReply, Status>>;
+
+    async fn propose(
+        &self,
+        request: Request<Streaming<wire::ProposeRequest>>,
+    ) -> Result<Response<Self::ProposeStream>, Status> {
+        let running = self.running()?.clone();
+        let node = self.node;
+        let check = move |header| check_header(node, running.cluster, header).map(|_| ());
+        let running = self.running()?.clone();
+        Ok(Response::new(forwarded::serve(running, request.into_inner(), check)))
+    }
+
+    async fn read_index(
+        &self,
+        request: Request<wire::ReadIndexRequest>,
+    ) -> Result<Response<wire::ReadIndexReply>, Status> {
+        let (running, _) = self.admit(request.into_inner().header)?;
+        let (reply, answer) = oneshot::channel();
+        let call = ReadCall {
+            deadline: Instant::now() + READ_DEADLINE,
+            forwarded: true,
+            reply,
+        };
+        running.reads.send(call).map_err(stopped)?;
+        let index = answer
+            .await
+            .map_err(stopped)?
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(wire::ReadIndexReply { index }))
+    }
+
+    async fn vouch(&self, request: Request<wire::VouchRequest>) -> Result<Response<wire::VouchReply>, Status> {
+        let request = request.into_inner();
+        let (running, from) = self.admit(request.header)?;
+        if !running.role.borrow().is_leader() {
+            return Err(Status::unavailable(format!("node {} is not the leader", self.node)));
+        }
+        let sessions: Vec<_> = request.sessions.into_iter().map(session_in).collect();
+        running.sink.vouched(from, &sessions);
+        Ok(Response::new(wire::VouchReply {}))
+    }
+}
+
+fn session_in(id: wire::SessionId) -> SessionId {
+    SessionId(u128::from(id.high) << 64 | u128::from(id.low))
+}
+
+pub(crate) fn session_out(id: SessionId) -> wire::SessionId {
+    wire::SessionId {
+        high: (id.0 >> 64) as u64,
+        low: id.0 as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(cluster: u128, group: u32, to: NodeId) -> wire::Header {
+        wire::Header {
+            cluster: Some(convert::cluster_out(cluster)),
+            group,
+            from: 2,
+            to,
+        }
+    }
+
+    #[test]
+    fn only_messages_for_this_node_of_this_cluster_pass() {
+        let cluster = 0xabc_0000_0000_0000_0000_0001;
+        assert_eq!(check_header(1, cluster, Some(header(cluster, GROUP, 1))).ok(), Some(2));
+        let refused = [
+            (None, "no header"),
+            (Some(header(5, GROUP, 1)), "cluster 00000000000000000000000000000005"),
+            (Some(header(cluster, GROUP, 3)), "for node 3"),
+            (Some(header(cluster, 2, 1)), "group 2"),
+        ];
+        for (header, text) in refused {
+            let status = check_header(1, cluster, header)
+                .err()
+                .map(|status| status.message().to_owned());
+            assert!(
+                status.as_ref().is_some_and(|message| message.contains(text)),
+                "{status:?} lacks {text:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Applying committed entries.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{Stream, TryStreamExt};
+use muster_core::{Event, LogIndex, Reply};
+use muster_store::{SnapshotFile, Store};
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::sink::{AppliedEntry, ApplySink};
+use crate::storage::checkpoint::Checkpointer;
+use crate::storage::snapshot::{Builder, FileSnapshot, with_meta};
+use crate::storage::state::Applied;
+use crate::types::{Entry, LeaderId, LogId, Replies, SnapshotMeta, StoredMembership, TypeConfig};
+
+/// A long replay gives way to heartbeats after this long.
+const TURN: Duration = Duration::from_millis(2);
+
+/// Applies entries to the core and tells everyone who waits for it.
+pub(crate) struct Machine {
+    state: Arc<Mutex<Applied>>,
+    store: Store,
+    checkpointer: Checkpointer,
+    sink: Arc<dyn ApplySink>,
+    /// The last applied index.
+    applied: watch::Sender<LogIndex>,
+    /// Term and node of the leader that proposed the last applied entry.
+    lead: watch::Sender<Option<LeaderId>>,
+}
+
+impl Machine {
+    pub(crate) fn new(
+        state: Arc<Mutex<Applied>>,
+        store: Store,
+        checkpointer: Checkpointer,
+        sink: Arc<dyn ApplySink>,
+        applied: watch::Sender<LogIndex>,
+        lead: watch::Sender<Option<LeaderId>>,
+    ) -> Self {
+        let machine = Self {
+            state,
+            store,
+            checkpointer,
+            sink,
+            applied,
+            lead,
+        };
+        machine.publish();
+        machine
+    }
+
+    fn publish(&self) {
+        let last = self.state.lock().last;
+        if let Some(last) = last {
+            self.announce(last);
+        }
+    }
+
+    fn announce(&self, last: LogId) {
+        self.lead.send_if_modified(|lead| {
+            let changed = *lead != Some(last.leader_id);
+            *lead = Some(last.leader_id);
+            changed
+        });
+        self.applied.send_replace(last.index);
+    }
+
+    fn apply_entry(&self, entry: Entry) -> io::Result<Vec<Reply>> {
+        let index = entry.log_id.index;
+        // Decoded before the lock is taken: readers need not wait for it.
+        let batch = match &entry.payload {
+            EntryPayload::Normal(data) => Some(muster_store::codec::decode_batch(&data.0).map_err(io::Error::other)?),
+            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        };
+        let mut state = self.state.lock();
+        let core = &mut state.core;
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(batch) = batch {
+                core.apply(index, batch)
+            } else {
+                core.skip(index);
+                Default::default()
+            }
+        }));
+        // A broken invariant: the same entry would break every replica, so none may go on with a half-changed state.
+        let outcome = outcome.map_err(|_| io::Error::other(format!("applying log entry {index} panicked")))?;
+        state.last = Some(entry.log_id);
+        if let EntryPayload::Membership(membership) = entry.payload {
+            state.membership = StoredMembership::new(Some(entry.log_id), membership);
+        }
+        for event in &outcome.events {
+            if let Event::JobEnded(row) = event {
+                // Under the lock: a reader finds the job in the core or in the history, never in neither.
+                self.store.state().note_ended(row.clone());
+                state.ended.push(row.clone());
+            }
+        }
+        let applied = AppliedEntry {
+            index,
+            now: state.core.meta().now,
+            events: outcome.events,
+            next_due: state.core.next_due(),
+        };
+        drop(state);
+        self.announce(entry.log_id);
+        self.sink.applied(&applied);
+        Ok(outcome.replies)
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = SnapshotFile;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+        let state = self.state.lock();
+        Ok((state.last, state.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut turn = Instant::now();
+        while let Some((entry, responder)) = entries.try_next().await? {
+            let replies = self.apply_entry(entry)?;
+            if let Some(responder) = responder {
+                responder.send(Replies(replies));
+            }
+            if turn.elapsed() > TURN {
+                tokio::task::yield_now().await;
+                turn = Instant::now();
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder(self.checkpointer.clone())
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> Result<(), io::Error> {
+        let current = self.state.lock().last;
+        if current.is_some() && current >= meta.last_log_id {
+            return Ok(());
+        }
+        let checkpointer = self.checkpointer.clone();
+        let installed = tokio::task::spawn_blocking(move || checkpointer.install(&snapshot.path)).await;
+        installed.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        self.publish();
+        self.sink.restored();
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<FileSnapshot>, io::Error> {
+        let store = self.store.clone();
+        let found = tokio::task::spawn_blocking(move || store.state().current_snapshot()).await;
+        let file = found.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        file.map(with_meta).transpose().map_err(io::Error::other)
+    }
+}

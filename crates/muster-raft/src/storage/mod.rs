@@ -1,0 +1,16 @@
+//! openraft's storage traits over the store, and the applied state.
+
+mod checkpoint;
+mod log;
+mod machine;
+mod snapshot;
+mod state;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod suite;
+
+pub(crate) use checkpoint::Checkpointer;
+pub(crate) use log::LogAdapter;
+pub(crate) use machine::Machine;
+pub(crate) use snapshot::FileSnapshot;
+pub(crate) use state::Applied;

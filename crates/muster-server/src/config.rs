@@ -1,0 +1,300 @@
+//! `cluster.toml`: one file for all nodes of a cluster. `docs/configuration.md` is its reference.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use muster_api::ApiOptions;
+use muster_node::NodeOptions;
+use muster_raft::{MemberConfig, RaftOptions};
+use muster_store::StoreOptions;
+use serde::Deserialize;
+
+use crate::Error;
+
+use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Name of the cluster, for people. Required.
+    pub cluster: String,
+    /// The nodes, one table each.
+    #[serde(rename = "node")]
+    pub nodes: Vec<NodeConfig>,
+    /// The replicated log.
+    #[serde(default)]
+    pub raft: RaftTable,
+    /// The data directory.
+    #[serde(default)]
+    pub store: StoreTable,
+    /// Sessions, actors, checkpoints, local workers.
+    #[serde(default)]
+    pub server: NodeOptions,
+    /// The public interface.
+    #[serde(default)]
+    pub api: ApiOptions,
+}
+
+/// One `[[node]]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NodeConfig {
+    /// Identity, from 1; never reused, also not after the node's disk was lost.
+    pub id: u64,
+    /// Where clients and workers connect.
+    pub api: SocketAddr,
+    /// Where the other nodes connect.
+    pub peer: SocketAddr,
+    /// Where Prometheus scrapes; absent: nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// Data directory; relative to the file.
+    pub data: PathBuf,
+}
+
+/// The `[raft]` table.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RaftTable {
+    /// Interval of the leader's heartbeats. Default `"100ms"`.
+    #[serde(with = "duration")]
+    pub heartbeat: Duration,
+    /// Least silence after which a follower stands for election. Default `"500ms"`, at least three heartbeats.
+    #[serde(with = "duration")]
+    pub election_min: Duration,
+    /// Greatest such silence. Default `"900ms"`.
+    #[serde(with = "duration")]
+    pub election_max: Duration,
+}
+
+impl Default for RaftTable {
+    fn default() -> Self {
+        let options = RaftOptions::new(0, Vec::new());
+        Self {
+            heartbeat: options.heartbeat,
+            election_min: options.election_min,
+            election_max: options.election_max,
+        }
+    }
+}
+
+/// The `[store]` table.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreTable {
+    /// Newest log entries kept in memory. Default `"48MiB"`.
+    #[serde(deserialize_with = "crate::size::deserialize")]
+    pub log_tail: usize,
+    /// Memory for cached blocks of rows and history. Default `"64MiB"`.
+    #[serde(deserialize_with = "crate::size::deserialize")]
+    pub cache: usize,
+    /// Longest time between flushes of the state: bounds the replay after a restart. Default `"10s"`.
+    #[serde(with = "duration")]
+    pub flush_interval: Duration,
+}
+
+impl Default for StoreTable {
+    fn default() -> Self {
+        let options = StoreOptions::new("");
+        Self {
+            log_tail: options.tail_bytes_max,
+            cache: options.cache_bytes,
+            flush_interval: options.flush_interval,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// Reads and checks a file. Data directories become absolute or relative to the process.
+    pub fn load(file: &Path) -> Result<Self, Error> {
+        let invalid = |reason: String| Error::Config {
+            file: file.to_owned(),
+            reason,
+        };
+        let text = std::fs::read_to_string(file).map_err(|error| invalid(format!("cannot be read: {error}")))?;
+        let mut config: Self =
+            toml::from_str(&text).map_err(|error| invalid(error.to_string().trim_end().to_owned()))?;
+        config.validate().map_err(invalid)?;
+        let base = file.parent().unwrap_or(Path::new(""));
+        for node in &mut config.nodes {
+            node.data = base.join(&node.data);
+        }
+        Ok(config)
+    }
+
+    /// Checks relations between values.
+    fn validate(&self) -> Result<(), String> {
+        if self.cluster.is_empty() || self.cluster.len() > 128 {
+            return Err(format!(
+                "cluster is {:?}, must be a name of 1 to 128 bytes",
+                self.cluster
+            ));
+        }
+        if self.nodes.is_empty() {
+            return Err(
+                "there is no [[node]]; a cluster has at least one, three to survive the loss of one".to_owned(),
+            );
+        }
+        let mut seen: Vec<(String, u64, &str)> = Vec::new();
+        for node in &self.nodes {
+            if node.id == 0 {
+                return Err("id of a [[node]] is 0, must be from 1".to_owned());
+            }
+            let metrics = node.metrics.map(|address| (address.to_string(), "metrics"));
+            let places = [
+                (node.api.to_string(), "api"),
+                (node.peer.to_string(), "peer"),
+                (node.data.display().to_string(), "data"),
+                (format!("id {}", node.id), "id"),
+            ];
+            for (place, key) in places.into_iter().chain(metrics) {
+                if let Some((_, other, other_key)) = seen.iter().find(|(known, ..)| *known == place) {
+                    return Err(format!(
+                        "{key} of node {} is {place}, already used as {other_key} of node {other}",
+                        node.id
+                    ));
+                }
+                seen.push((place, node.id, key));
+            }
+            for (key, address) in [("api", node.api), ("peer", node.peer)] {
+                if address.port() == 0 {
+                    return Err(format!(
+                        "{key} of node {} is {address}, needs a port other than 0",
+                        node.id
+                    ));
+                }
+                // There is no authentication yet, so nothing listens where strangers could reach it.
+                if !address.ip().is_loopback() {
+                    return Err(format!(
+                        "{key} of node {} is {address}, must be a loopback address: connections are neither \
+                         authenticated nor encrypted yet",
+                        node.id
+                    ));
+                }
+            }
+        }
+        self.raft_options(self.nodes[0].id)
+            .validate()
+            .map_err(|error| error.to_string())?;
+        self.server.validate().map_err(|error| format!("[server] {error}"))?;
+        self.api.validate().map_err(|error| format!("[api] {error}"))
+    }
+
+    /// The table of one node.
+    pub fn node(&self, id: u64) -> Result<&NodeConfig, String> {
+        self.nodes.iter().find(|node| node.id == id).ok_or_else(|| {
+            let ids: Vec<_> = self.nodes.iter().map(|node| node.id.to_string()).collect();
+            format!("there is no [[node]] with id = {id}; the file has {}", ids.join(", "))
+        })
+    }
+
+    /// Options of the replicated log for one node.
+    pub(crate) fn raft_options(&self, id: u64) -> RaftOptions {
+        let members = self.nodes.iter().map(|node| MemberConfig {
+            id: node.id,
+            peer: node.peer.to_string(),
+            api: node.api.to_string(),
+        });
+        RaftOptions {
+            heartbeat: self.raft.heartbeat,
+            election_min: self.raft.election_min,
+            election_max: self.raft.election_max,
+            ..RaftOptions::new(id, members.collect())
+        }
+    }
+
+    /// Options of the data directory of one node.
+    pub(crate) fn store_options(&self, node: &NodeConfig) -> StoreOptions {
+        StoreOptions {
+            tail_bytes_max: self.store.log_tail,
+            cache_bytes: self.store.cache,
+            flush_interval: self.store.flush_interval,
+            ..StoreOptions::new(&node.data)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        cluster = "demo"
+        [[node]]
+        id = 1
+        api = "127.0.0.1:7001"
+        peer = "127.0.0.1:7101"
+        metrics = "127.0.0.1:7201"
+        data = "data/node-1"
+        [[node]]
+        id = 2
+        api = "127.0.0.1:7002"
+        peer = "127.0.0.1:7102"
+        data = "data/node-2"
+    "#;
+
+    fn load(text: &str) -> Result<ServerConfig, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("cluster.toml");
+        std::fs::write(&file, text).unwrap();
+        ServerConfig::load(&file).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_crates_and_data_lies_beside_the_file() {
+        let config = load(GOOD).unwrap();
+        assert_eq!(config.raft.heartbeat, Duration::from_millis(100));
+        assert_eq!(config.store.log_tail, 48 << 20);
+        assert!(config.nodes[0].data.is_absolute());
+        assert!(config.nodes[0].data.ends_with("data/node-1"));
+        assert_eq!(config.nodes[1].metrics, None);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let check = |from: &str, to: &str, expected: &str| {
+            let error = load(&GOOD.replacen(from, to, 1)).unwrap_err();
+            assert!(error.contains(expected), "{to:?}: {error}");
+            assert!(error.contains("cluster.toml"), "{error}");
+        };
+        check(
+            "cluster = \"demo\"",
+            "cluster = \"demo\"\ncolour = 1",
+            "unknown field `colour`",
+        );
+        check("id = 1", "id = 1\ncolour = 1", "unknown field `colour`");
+        check("id = 1", "id = 0", "id of a [[node]] is 0");
+        check("id = 2", "id = 1", "already used as id of node 1");
+        check("127.0.0.1:7002", "127.0.0.1:7101", "already used as peer of node 1");
+        check("data/node-2", "data/node-1", "already used as data of node 1");
+        check("127.0.0.1:7001", "127.0.0.1", "invalid socket address");
+        check("127.0.0.1:7001", "127.0.0.1:0", "needs a port");
+        check("127.0.0.1:7001", "0.0.0.0:7001", "must be a loopback address");
+        check("\"demo\"", "\"\"", "must be a name");
+        let check = |table: &str, expected: &str| {
+            let error = load(&format!("{GOOD}\n{table}")).unwrap_err();
+            assert!(error.contains(expected), "{table:?}: {error}");
+        };
+        check(
+            "[raft]\nheartbeat = \"400ms\"",
+            "election_min is 500ms, must be at least three heartbeats of 400ms",
+        );
+        check("[raft]\nheartbeat = 100", "heartbeat");
+        check("[store]\ncache = \"64\"", "is not a size");
+        check("[server]\nsessions_max = 0", "sessions_max");
+        check("[server]\nbeat = 0", "unknown field `beat`");
+    }
+
+    #[test]
+    fn a_missing_file_and_a_missing_node_are_named() {
+        let error = ServerConfig::load(Path::new("no/such/cluster.toml")).unwrap_err();
+        assert!(
+            error.to_string().contains("no/such/cluster.toml: cannot be read"),
+            "{error}"
+        );
+        assert_eq!(error.exit_code(), 2);
+        let error = load(GOOD).unwrap().node(7).unwrap_err();
+        assert!(error.contains("id = 7") && error.contains("1, 2"), "{error}");
+    }
+}

@@ -1,0 +1,71 @@
+//! Why a node does not start, or had to stop; each with its exit code.
+
+use std::path::PathBuf;
+
+/// The end of a server process. `docs/operations.md` lists the exit codes.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration cannot be used.
+    #[error("{file}: {reason}", file = .file.display())]
+    Config {
+        /// Where it stands.
+        file: PathBuf,
+        /// Key, value and what is allowed.
+        reason: String,
+    },
+    /// A listen address cannot be had.
+    #[error("node {node}: cannot listen on {key} = \"{address}\": {reason}")]
+    Listen {
+        /// The node.
+        node: u64,
+        /// Key in the configuration.
+        key: &'static str,
+        /// Its value.
+        address: String,
+        /// The system's word, and what to do.
+        reason: String,
+    },
+    /// The data directory cannot be used.
+    #[error("node {node}: data directory {dir}: {source}", dir = .dir.display())]
+    Store {
+        /// The node.
+        node: u64,
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong with it.
+        source: muster_store::Error,
+    },
+    /// The node may not take part in the cluster, or its log failed.
+    #[error("node {node}: {source}")]
+    Raft {
+        /// The node.
+        node: u64,
+        /// What is wrong.
+        source: muster_raft::Error,
+    },
+    /// An actor, a checkpoint or a listener failed for good.
+    #[error("node {node}: {reason}")]
+    Node {
+        /// The node.
+        node: u64,
+        /// What failed.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// The process's exit code: 2 configuration, 3 address in use, 4 data directory or cluster refused, 5 failed while running.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config { .. } => 2,
+            Self::Listen { .. } => 3,
+            Self::Store { .. } => 4,
+            Self::Raft { source, .. } => match source {
+                muster_raft::Error::Options(_) => 2,
+                muster_raft::Error::Storage(_) | muster_raft::Error::Raft(_) | muster_raft::Error::Stopped => 5,
+                _ => 4,
+            },
+            Self::Node { .. } => 5,
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! One node as a process: reads `cluster.toml`, wires store, log, node, public interface and metrics, owns the shutdown.
+
+mod args;
+mod config;
+mod dev;
+mod error;
+mod logs;
+mod metrics;
+mod run;
+mod size;
+
+pub use args::{DevArgs, LogFormat, ServerArgs};
+pub use config::{NodeConfig, RaftTable, ServerConfig, StoreTable};
+pub use dev::dev;
+pub use error::Error;
+pub use run::{RunningNode, server, start_node};

@@ -1,0 +1,180 @@
+//! `muster server`: start in order, serve until told to stop or something fails for good, stop in order.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use muster_node::{HandlerRegistry, Node, NodeHub};
+use muster_raft::Raft;
+use muster_store::Store;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tonic::transport::server::TcpIncoming;
+use tracing::{info, warn};
+
+use crate::{Error, NodeConfig, ServerArgs, ServerConfig, logs, metrics};
+
+/// Longest wait for open calls when the server stops.
+const STOP_CALLS: Duration = Duration::from_secs(2);
+
+/// Runs one node of `cluster.toml` until SIGTERM or SIGINT.
+pub async fn server(args: ServerArgs) -> Result<(), Error> {
+    let invalid = |reason| Error::Config {
+        file: args.config.clone(),
+        reason,
+    };
+    let config = ServerConfig::load(&args.config)?;
+    let node = config.node(args.node).map_err(invalid)?.clone();
+    if args.check {
+        println!(
+            "{} is right; node {} would run with:\n{:#?}",
+            args.config.display(),
+            node.id,
+            config
+        );
+        return Ok(());
+    }
+    logs::start(args.log_format, "info,openraft=warn");
+    if let Some(address) = node.metrics {
+        metrics::serve(node.id, address)?;
+    }
+    let mut stop = std::pin::pin!(stop_signal());
+    // A node waits for its peers while it starts; a signal ends that as well.
+    let running = tokio::select! {
+        running = start_node(&config, &node, HandlerRegistry::default()) => running?,
+        signal = &mut stop => {
+            info!(node = node.id, signal, "stopped before the cluster was formed");
+            return Ok(());
+        }
+    };
+    let outcome = tokio::select! {
+        signal = &mut stop => {
+            info!(node = node.id, signal, "stopping");
+            Ok(())
+        }
+        error = running.failed() => Err(error),
+    };
+    running.stop().await;
+    outcome
+}
+
+/// A node that serves.
+pub struct RunningNode {
+    id: u64,
+    node: Node,
+    stop_api: watch::Sender<bool>,
+    api: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+/// Starts a node: listeners first, so that a port in use is known before anything is touched, then store, log, actors,
+/// public interface. Returns when it takes part in the cluster.
+pub async fn start_node(
+    config: &ServerConfig,
+    node: &NodeConfig,
+    handlers: HandlerRegistry,
+) -> Result<RunningNode, Error> {
+    let api = listen(node.id, "api", node.api)?;
+    let peer = listen(node.id, "peer", node.peer)?;
+    let options = config.store_options(node);
+    let store_error = |source| Error::Store {
+        node: node.id,
+        dir: node.data.clone(),
+        source,
+    };
+    let store = tokio::task::spawn_blocking(move || Store::open(options))
+        .await
+        .map_err(|error| Error::Node {
+            node: node.id,
+            reason: format!("opening the data directory: {error}"),
+        })?
+        .map_err(store_error)?;
+    info!(node = node.id, api = %node.api, peer = %node.peer, data = %node.data.display(), "starting");
+    let hub = NodeHub::new();
+    let raft = Raft::start(config.raft_options(node.id), store, hub.clone(), peer)
+        .await
+        .map_err(|source| Error::Raft { node: node.id, source })?;
+    let mut options = config.server.clone();
+    options.node = node.id;
+    let failed = |reason: String| Error::Node { node: node.id, reason };
+    let running = Node::start(options, raft, hub, handlers)
+        .await
+        .map_err(|error| failed(error.to_string()))?;
+
+    let api = tokio::net::TcpListener::from_std(api).map_err(|error| failed(error.to_string()))?;
+    let (stop_api, mut stopped) = watch::channel(false);
+    let router = muster_api::router(running.clone(), config.api.clone()).map_err(|error| failed(error.to_string()))?;
+    // The router's own setting holds only for listeners it binds itself; without it small frames wait 40 ms.
+    let api = TcpIncoming::from(api).with_nodelay(Some(true));
+    let api = tokio::spawn(router.serve_with_incoming_shutdown(api, async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    }));
+    info!(node = node.id, api = %node.api, "serving");
+    Ok(RunningNode {
+        id: node.id,
+        node: running,
+        stop_api,
+        api,
+    })
+}
+
+impl RunningNode {
+    /// The node.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Waits until the node cannot go on, and says why.
+    pub async fn failed(&self) -> Error {
+        tokio::select! {
+            source = self.node.raft().fatal() => Error::Raft { node: self.id, source },
+            reason = self.node.failed() => Error::Node { node: self.id, reason },
+        }
+    }
+
+    /// Stops in order: sessions and actors, the public interface, the log, the store. Bounded in time.
+    pub async fn stop(mut self) {
+        self.node.shutdown().await;
+        self.stop_api.send_replace(true);
+        if tokio::time::timeout(STOP_CALLS, &mut self.api).await.is_err() {
+            warn!(node = self.id, "open calls did not end in {STOP_CALLS:?}; closing them");
+            self.api.abort();
+        }
+        self.node.raft().shutdown().await;
+        info!(node = self.id, "stopped");
+    }
+}
+
+fn listen(node: u64, key: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|error| Error::Listen {
+        node,
+        key,
+        address: address.to_string(),
+        reason: listen_reason(&error),
+    })
+}
+
+pub(crate) fn listen_reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            "the address is in use; is this node running already? Otherwise choose another port".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// The name of the signal that asked this process to stop.
+pub(crate) async fn stop_signal() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return "SIGINT";
+    };
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = tokio::signal::ctrl_c() => "SIGINT",
+    }
+}

@@ -1,0 +1,42 @@
+//! Everything that outlives the process: the Raft log, the state as of a checkpoint, the history of ended jobs,
+//! snapshots and the identity of a node.
+//!
+//! The only crate that knows RocksDB and bincode. `log` is the only write-ahead log; `state` is written without one and
+//! recovered by replaying the log after its applied position. See `docs/adr` for the reasons.
+//!
+//! Layout of a data directory:
+//!
+//! | Path | Content |
+//! |---|---|
+//! | `lock` | held while the directory is open |
+//! | `identity.json` | cluster, node, format |
+//! | `mark-a`, `mark-b` | two copies of the high-water mark of the log and the vote |
+//! | `log/` | RocksDB: entries, vote, purge position; every write synced |
+//! | `state-N/` | RocksDB: rows, history and their indexes; no write-ahead log |
+//! | `state.current` | names the state directory in force |
+//! | `snapshots/` | snapshot files, built and being received |
+
+pub mod codec;
+mod error;
+mod files;
+mod identity;
+mod log;
+mod options;
+mod probe;
+mod state;
+mod store;
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod samples;
+
+pub use crate::error::{Error, Result};
+pub use crate::identity::{FORMAT, Identity};
+pub use crate::log::{AppendDone, EntryKind, LogBounds, LogEntry, LogPosition, LogStore};
+pub use crate::options::StoreOptions;
+pub use crate::probe::disk_sync_rate;
+pub use crate::state::{
+    Checkpoint, CheckpointStats, HistoryCursor, KeyHolder, Loaded, SnapshotFile, SnapshotInfo, StateStore,
+};
+pub use crate::store::Store;

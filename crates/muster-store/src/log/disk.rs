@@ -1,0 +1,133 @@
+//! Reading entries from the database, verified.
+
+use std::path::Path;
+
+use rocksdb::{DB, DBCompressionType, DBRawIterator, Options, ReadOptions};
+
+use super::record::{Link, PURGED_KEY, Record, VOTE_KEY, Vote, decode_link, entry_index, entry_key};
+use crate::{Error, Result};
+
+/// Opens the log's database.
+pub(super) fn open(dir: &Path) -> Result<DB> {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.set_compression_type(DBCompressionType::None);
+    options.set_write_buffer_size(64 << 20);
+    options.set_max_write_buffer_number(4);
+    options.set_target_file_size_base(64 << 20);
+    options.set_max_background_jobs(2);
+    // A synced append then changes no file size, so the file system's journal has nothing to do.
+    options.set_recycle_log_file_num(4);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_keep_log_file_num(4);
+    options.set_max_log_file_size(4 << 20);
+    options.set_stats_dump_period_sec(0);
+    DB::open(&options, dir).map_err(Error::database("opening the log"))
+}
+
+/// What a freshly opened log holds.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    pub purged: Option<Link>,
+    pub end: Option<Link>,
+    pub vote: Option<Vote>,
+    /// The newest entries, oldest first.
+    pub tail: Vec<Record>,
+}
+
+/// Finds the end of the log, verifies its newest `verify_bytes` and returns its newest `tail_bytes`.
+pub(super) fn recover(db: &DB, verify_bytes: usize, tail_bytes: usize) -> Result<Recovered> {
+    let get = |key: &[u8]| db.get(key).map_err(Error::database("reading the log"));
+    let purged = get(PURGED_KEY)?.map(|bytes| decode_link(&bytes)).transpose()?;
+    let vote = get(VOTE_KEY)?.map(|bytes| Vote::decode(&bytes)).transpose()?;
+    let begin = purged.map_or(0, |link| link.position.index + 1);
+    let mut tail = Vec::new();
+    let mut above: Option<Record> = None;
+    let mut end = None;
+    let mut seen = 0;
+    let mut iterator = db.raw_iterator_opt(range(begin, u64::MAX));
+    iterator.seek_to_last();
+    while let Some(record) = current(&iterator)? {
+        if let Some(above) = &above {
+            above.check_follows(&record.link())?;
+        }
+        end = end.or(Some(record.link()));
+        seen += record.size();
+        if seen <= tail_bytes {
+            tail.push(record.clone());
+        }
+        above = Some(record);
+        if seen >= verify_bytes {
+            break;
+        }
+        iterator.prev();
+    }
+    // The oldest entry was reached: it must be the one that follows what was purged.
+    if seen < verify_bytes
+        && let (Some(first), Some(purged)) = (&above, &purged)
+    {
+        first.check_follows(purged)?;
+    }
+    tail.reverse();
+    Ok(Recovered {
+        purged,
+        end: end.or(purged),
+        vote,
+        tail,
+    })
+}
+
+/// Entries of `from..to`, contiguous from `from`, until `bytes_max` is reached. Empty if `from` is not there.
+pub(super) fn read(db: &DB, from: u64, to: u64, bytes_max: usize) -> Result<Vec<Record>> {
+    let mut iterator = db.raw_iterator_opt(range(from, to));
+    iterator.seek_to_first();
+    let mut records: Vec<Record> = Vec::new();
+    let mut bytes = 0;
+    while let Some(record) = current(&iterator)? {
+        match records.last() {
+            None if record.entry.position.index != from => break,
+            None => {}
+            Some(before) => record.check_follows(&before.link())?,
+        }
+        bytes += record.entry.data.len();
+        if bytes > bytes_max && !records.is_empty() {
+            break;
+        }
+        records.push(record);
+        iterator.next();
+    }
+    Ok(records)
+}
+
+/// One entry.
+pub(super) fn read_one(db: &DB, index: u64) -> Result<Option<Record>> {
+    db.get(entry_key(index))
+        .map_err(Error::database("reading the log"))?
+        .map(|bytes| Record::decode(index, &bytes))
+        .transpose()
+}
+
+fn range(from: u64, to: u64) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_iterate_lower_bound(entry_key(from));
+    options.set_iterate_upper_bound(entry_key(to));
+    options
+}
+
+fn current(iterator: &DBRawIterator<'_>) -> Result<Option<Record>> {
+    let Some((key, value)) = iterator.item() else {
+        return iterator
+            .status()
+            .map(|()| None)
+            .map_err(Error::database("reading the log"));
+    };
+    let index = entry_index(key).ok_or_else(|| Error::damaged("key of a log entry", format!("{key:02x?}")))?;
+    Record::decode(index, value).map(Some)
+}
+
+/// The first entry on disk at or above `from`.
+pub(super) fn first(db: &DB, from: u64) -> Result<Option<u64>> {
+    let mut iterator = db.raw_iterator_opt(range(from, u64::MAX));
+    iterator.seek_to_first();
+    Ok(current(&iterator)?.map(|record| record.entry.position.index))
+}

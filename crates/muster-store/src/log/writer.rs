@@ -1,0 +1,182 @@
+//! The one thread that writes the log: everything that waits becomes one write batch and one sync.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rocksdb::{WriteBatch, WriteOptions};
+
+use super::Shared;
+use super::mark::{Mark, MarkFiles};
+use super::queue::{Op, Taken};
+use super::record::{Link, PURGED_KEY, VOTE_KEY, encode_link, entry_key};
+use crate::{Error, Result};
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    files: MarkFiles,
+    mark: Mark,
+    /// The mark changed since it was synced last.
+    mark_due: bool,
+    mark_synced: Instant,
+    buffer: Vec<u8>,
+}
+
+impl Writer {
+    pub fn new(shared: Arc<Shared>, files: MarkFiles, mark: Mark) -> Self {
+        Self {
+            shared,
+            files,
+            mark,
+            mark_due: false,
+            mark_synced: Instant::now(),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Works until the queue is closed and empty, or something failed.
+    pub fn run(&mut self) {
+        loop {
+            let idle = self.mark_due.then(|| self.mark_wait());
+            let result = match self.shared.queue.take(self.shared.options.group_bytes_max, idle) {
+                Taken::Group(group) => self.group(group),
+                Taken::Idle => self.sync_mark(),
+                Taken::Closed => break,
+            };
+            if let Err(error) = result {
+                tracing::error!(%error, "the log cannot be written any more");
+                self.shared.fail(&error);
+                return;
+            }
+        }
+        if self.mark_due
+            && let Err(error) = self.sync_mark()
+        {
+            tracing::error!(%error, "the mark cannot be written on close");
+            self.shared.fail(&error);
+        }
+    }
+
+    fn mark_wait(&self) -> Duration {
+        self.shared
+            .options
+            .mark_interval
+            .saturating_sub(self.mark_synced.elapsed())
+    }
+
+    /// Writes a group and answers it. An error says that the disk is not to be trusted any more.
+    fn group(&mut self, group: Vec<Op>) -> Result<()> {
+        let written = self.write(&group);
+        let (synced, has_vote, end) = match written {
+            Ok(written) => written,
+            Err(error) => {
+                // The callers hear of it only after every later operation is sure to fail.
+                self.shared.fail(&error);
+                for op in group {
+                    op.refuse(&error);
+                }
+                return Err(error);
+            }
+        };
+        let mut votes = Vec::new();
+        for op in group {
+            match op {
+                Op::Append { number, done, .. } => {
+                    self.shared.note_synced(number);
+                    done(Ok(()));
+                }
+                Op::Truncate { done, .. } => drop(done.send(Ok(()))),
+                Op::Vote { done, .. } => votes.push(done),
+                Op::Purge { .. } => {}
+            }
+        }
+        let marked = self.raise_mark(synced, has_vote, end);
+        for done in votes {
+            // Nobody waits any more only if the waiting thread is gone.
+            drop(done.send(marked.clone()));
+        }
+        marked
+    }
+
+    /// Writes a group as one batch. Returns whether it was synced, whether a vote was in it, and the new end of the log.
+    fn write(&mut self, group: &[Op]) -> Result<(bool, bool, Option<Link>)> {
+        let mut batch = WriteBatch::default();
+        let (mut sync, mut has_vote, mut end) = (false, false, None);
+        let mut purged = None;
+        for op in group {
+            match op {
+                Op::Append { records, .. } => {
+                    for record in records {
+                        record.encode_into(&mut self.buffer);
+                        batch.put(entry_key(record.entry.position.index), &self.buffer);
+                        end = Some(record.link());
+                        sync = true;
+                    }
+                }
+                Op::Truncate { from, to, end, .. } => {
+                    self.lower_mark(*end)?;
+                    for index in *from..=*to {
+                        batch.delete(entry_key(index));
+                    }
+                    sync = true;
+                }
+                Op::Purge { from, to, purged: link } => {
+                    batch.delete_range(entry_key(*from), entry_key(to.saturating_add(1)));
+                    batch.put(PURGED_KEY, encode_link(link));
+                    purged = Some(*link);
+                }
+                Op::Vote { vote, .. } => {
+                    batch.put(VOTE_KEY, vote.encode());
+                    self.mark.vote = vote.number;
+                    self.mark.vote_hash = vote.hash();
+                    (sync, has_vote) = (true, true);
+                }
+            }
+        }
+        if self.shared.fail_next_sync.swap(false, Ordering::Relaxed) {
+            return Err(Error::io("syncing the log")(std::io::Error::other(
+                "a failure asked for by a test",
+            )));
+        }
+        let mut options = WriteOptions::default();
+        options.set_sync(sync);
+        let db = &self.shared.db;
+        db.write_opt(batch, &options)
+            .map_err(Error::database("writing the log"))?;
+        if let Some(purged) = purged {
+            // Whole files below the purge position go at once instead of being compacted away.
+            db.delete_file_in_range(entry_key(0), entry_key(purged.position.index))
+                .map_err(Error::database("purging the log"))?;
+        }
+        Ok((sync, has_vote, end))
+    }
+
+    fn raise_mark(&mut self, synced: bool, has_vote: bool, end: Option<Link>) -> Result<()> {
+        if end.is_some() {
+            self.mark.end = end;
+        }
+        if has_vote || (synced && self.mark_wait().is_zero()) {
+            return self.sync_mark();
+        }
+        if synced && end.is_some() {
+            self.mark.sequence += 1;
+            self.mark_due = true;
+            self.files.note(&self.mark)?;
+        }
+        Ok(())
+    }
+
+    /// Before entries below the mark are removed for good, the mark says so.
+    fn lower_mark(&mut self, end: Option<Link>) -> Result<()> {
+        self.mark.end = end;
+        self.sync_mark()
+    }
+
+    fn sync_mark(&mut self) -> Result<()> {
+        self.mark.sequence += 1;
+        self.files.sync(&self.mark)?;
+        self.mark_due = false;
+        self.mark_synced = Instant::now();
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! Snapshot files: a database directory packed into one stream.
+//!
+//! `MUSTSNAP`, then parts: length of the body (u32), CRC-32 of the body, body; little endian. A body begins with its tag:
+//! `h` the meta (first part), `f` a file's size and name, `d` data of that file, `e` the CRC-32 over the CRCs of all parts
+//! (last part). Nothing follows the end.
+
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::Path;
+
+use crate::codec::{Meta, decode_meta, encode_meta};
+use crate::{Error, Result, files};
+
+const MAGIC: &[u8; 8] = b"MUSTSNAP";
+const PART_MAX: usize = 1 << 20;
+const WHAT: &str = "snapshot";
+
+/// Packs the files of a directory; synced on return.
+pub(super) fn pack(dir: &Path, meta: &Meta, to: &Path) -> Result<()> {
+    let io = || Error::io(format!("writing snapshot {}", to.display()));
+    let mut parts = PartWriter {
+        out: BufWriter::with_capacity(PART_MAX, File::create(to).map_err(io())?),
+        total: crc32fast::Hasher::new(),
+    };
+    parts.out.write_all(MAGIC).map_err(io())?;
+    parts.write(b'h', &encode_meta(meta)?).map_err(io())?;
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(io())? {
+        names.push(entry.map_err(io())?.file_name());
+    }
+    names.sort();
+    let mut buffer = vec![0; PART_MAX];
+    for name in names {
+        let mut file = File::open(dir.join(&name)).map_err(io())?;
+        let size = file.metadata().map_err(io())?.len();
+        let mut head = size.to_le_bytes().to_vec();
+        head.extend_from_slice(name.as_encoded_bytes());
+        parts.write(b'f', &head).map_err(io())?;
+        let mut left = size;
+        while left > 0 {
+            let chunk = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            file.read_exact(&mut buffer[..chunk]).map_err(io())?;
+            parts.write(b'd', &buffer[..chunk]).map_err(io())?;
+            left -= chunk as u64;
+        }
+    }
+    let total = parts.total.clone().finalize();
+    parts.write(b'e', &total.to_le_bytes()).map_err(io())?;
+    let file = parts.out.into_inner().map_err(|err| io()(err.into_error()))?;
+    file.sync_all().map_err(io())
+}
+
+struct PartWriter {
+    out: BufWriter<File>,
+    total: crc32fast::Hasher,
+}
+
+impl PartWriter {
+    fn write(&mut self, tag: u8, body: &[u8]) -> std::io::Result<()> {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&[tag]);
+        crc.update(body);
+        let crc = crc.finalize().to_le_bytes();
+        self.total.update(&crc);
+        self.out.write_all(&(body.len() as u32 + 1).to_le_bytes())?;
+        self.out.write_all(&crc)?;
+        self.out.write_all(&[tag])?;
+        self.out.write_all(body)
+    }
+}
+
+/// The meta of a snapshot file.
+pub(super) fn read_meta(path: &Path) -> Result<Meta> {
+    PartReader::open(path)?.meta()
+}
+
+/// Verifies a snapshot file and unpacks it into a new directory, synced on return.
+pub(super) fn unpack(from: &Path, dir: &Path) -> Result<Meta> {
+    let io = || Error::io(format!("unpacking into {}", dir.display()));
+    let mut parts = PartReader::open(from)?;
+    let meta = parts.meta()?;
+    files::make_dir(dir)?;
+    let mut open: Option<(File, u64)> = None;
+    loop {
+        let total = parts.total.clone().finalize();
+        let (tag, body) = parts.next()?;
+        if tag == b'd' {
+            let (file, left) = open.as_mut().ok_or_else(|| damaged("data comes before a file"))?;
+            *left = left
+                .checked_sub(body.len() as u64)
+                .ok_or_else(|| damaged("a file is longer than its size"))?;
+            file.write_all(&body).map_err(io())?;
+            continue;
+        }
+        if let Some((file, left)) = open.take() {
+            if left != 0 {
+                return Err(damaged("a file is shorter than its size"));
+            }
+            file.sync_all().map_err(io())?;
+        }
+        match tag {
+            b'f' => {
+                let (size, name) = file_head(&body)?;
+                let file = File::create_new(dir.join(name)).map_err(io())?;
+                open = Some((file, size));
+            }
+            b'e' if body == total.to_le_bytes() => break,
+            b'e' => return Err(damaged("its checksum does not fit its parts")),
+            _ => return Err(damaged(format!("a part has the unknown tag {tag}"))),
+        }
+    }
+    parts.expect_end()?;
+    files::sync_dir(dir)?;
+    Ok(meta)
+}
+
+/// Size and name of a packed file. Names come from another node: only plain ones are taken.
+fn file_head(body: &[u8]) -> Result<(u64, &str)> {
+    let (size, name) = body
+        .split_first_chunk::<8>()
+        .ok_or_else(|| damaged("a file has no size"))?;
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+    let name = std::str::from_utf8(name)
+        .ok()
+        .filter(|name| !name.is_empty() && !name.starts_with('.') && name.len() < 200)
+        .filter(|name| name.as_bytes().iter().all(plain))
+        .ok_or_else(|| damaged("a file has an unusable name"))?;
+    Ok((u64::from_le_bytes(*size), name))
+}
+
+struct PartReader {
+    input: BufReader<File>,
+    total: crc32fast::Hasher,
+}
+
+impl PartReader {
+    fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).map_err(Error::io(format!("opening snapshot {}", path.display())))?;
+        let mut parts = Self {
+            input: BufReader::with_capacity(PART_MAX, file),
+            total: crc32fast::Hasher::new(),
+        };
+        let mut magic = [0; 8];
+        parts.fill(&mut magic)?;
+        if magic != *MAGIC {
+            return Err(damaged("it does not begin as a snapshot does"));
+        }
+        Ok(parts)
+    }
+
+    fn meta(&mut self) -> Result<Meta> {
+        match self.next()? {
+            (b'h', body) => decode_meta(&body),
+            _ => Err(damaged("it does not begin with its position")),
+        }
+    }
+
+    fn next(&mut self) -> Result<(u8, Vec<u8>)> {
+        let mut head = [0; 9];
+        self.fill(&mut head)?;
+        let [l0, l1, l2, l3, c0, c1, c2, c3, tag] = head;
+        let size = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
+        if size == 0 || size > PART_MAX + 1 {
+            return Err(damaged(format!("a part of {size} bytes")));
+        }
+        let mut body = vec![0; size - 1];
+        self.fill(&mut body)?;
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(&[tag]);
+        crc.update(&body);
+        if crc.finalize() != u32::from_le_bytes([c0, c1, c2, c3]) {
+            return Err(damaged("a part's checksum does not fit its bytes"));
+        }
+        self.total.update(&[c0, c1, c2, c3]);
+        Ok((tag, body))
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<()> {
+        self.input
+            .read_exact(buffer)
+            .map_err(|err| damaged(format!("it cannot be read on: {err}")))
+    }
+
+    fn expect_end(&mut self) -> Result<()> {
+        match self.input.read(&mut [0]) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(damaged("bytes follow its end")),
+            Err(err) => Err(damaged(format!("it cannot be read on: {err}"))),
+        }
+    }
+}
+
+fn damaged(detail: impl Into<String>) -> Error {
+    Error::damaged(WHAT, detail)
+}

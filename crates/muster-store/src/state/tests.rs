@@ -1,0 +1,302 @@
+//! Checkpoints, history, snapshots.
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use muster_core::{Changes, JobState, Name, Row, RowKey};
+
+use super::*;
+use crate::samples;
+
+fn options(dir: &Path) -> StoreOptions {
+    StoreOptions {
+        flush_interval: Duration::from_secs(3600),
+        ..StoreOptions::new(dir)
+    }
+}
+
+fn open(dir: &Path) -> StateStore {
+    StateStore::open(&options(dir)).unwrap()
+}
+
+fn position(index: u64) -> LogPosition {
+    LogPosition {
+        term: 1,
+        node: 1,
+        index,
+    }
+}
+
+fn rows() -> Vec<Row> {
+    samples::rows().into_iter().map(|(_, row)| row).collect()
+}
+
+fn checkpoint(index: u64) -> Checkpoint {
+    Checkpoint {
+        applied: Some(position(index)),
+        membership: Bytes::from(format!("members at {index}")),
+        ..Checkpoint::default()
+    }
+}
+
+fn with_rows(index: u64) -> Checkpoint {
+    let changes = Changes {
+        put: rows(),
+        delete: Vec::new(),
+    };
+    Checkpoint {
+        changes,
+        ..checkpoint(index)
+    }
+}
+
+fn with_ended(index: u64, ended: Vec<Arc<JobRow>>) -> Checkpoint {
+    Checkpoint {
+        ended,
+        ..checkpoint(index)
+    }
+}
+
+fn job(number: u64, index: u64) -> Arc<JobRow> {
+    Arc::new(samples::job(number, index))
+}
+
+const TENANT: TenantId = TenantId(3);
+
+#[test]
+fn a_flushed_checkpoint_is_loaded_and_an_unflushed_one_is_not_half_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.load().unwrap(), Loaded::default());
+    let stats = store.write(with_rows(5)).unwrap();
+    assert_eq!((stats.put, stats.flushed), (7, false));
+    assert_eq!(store.durable_applied(), None);
+    store.flush().unwrap();
+    assert_eq!(store.durable_applied(), Some(position(5)));
+    let mut second = with_ended(6, vec![job(1, 6)]);
+    second.changes.delete = vec![RowKey::Job(samples::spec(1).id)];
+    store.write(second).unwrap();
+    assert_eq!(store.load().unwrap().rows.len(), 6);
+
+    // What a power cut leaves: a copy of the files beside the running database.
+    let cut = tempfile::tempdir().unwrap();
+    let number = generation::name(1);
+    std::fs::create_dir(cut.path().join(&number)).unwrap();
+    for item in std::fs::read_dir(dir.path().join(&number)).unwrap() {
+        let item = item.unwrap();
+        std::fs::copy(item.path(), cut.path().join(&number).join(item.file_name())).unwrap();
+    }
+    std::fs::copy(dir.path().join("state.current"), cut.path().join("state.current")).unwrap();
+    let found = open(cut.path());
+    let loaded = found.load().unwrap();
+    assert_eq!(loaded.applied, Some(position(5)));
+    assert_eq!(loaded.membership, "members at 5");
+    assert_eq!(loaded.rows.len(), 7);
+    assert!(loaded.rows.iter().all(|row| rows().contains(row)));
+    assert_eq!(found.history_job(samples::spec(1).id).unwrap(), None);
+}
+
+#[test]
+fn a_checkpoint_flushes_by_size_and_by_time() {
+    for (flush_bytes, flush_interval) in [(1, Duration::MAX), (usize::MAX, Duration::ZERO)] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = StateStore::open(&StoreOptions {
+            flush_bytes,
+            flush_interval,
+            ..options(dir.path())
+        })
+        .unwrap();
+        assert!(store.write(with_rows(5)).unwrap().flushed);
+        assert_eq!(store.durable_applied(), Some(position(5)));
+        drop(store);
+        assert_eq!(open(dir.path()).durable_applied(), Some(position(5)));
+    }
+}
+
+#[test]
+fn ended_jobs_are_readable_from_the_overlay_and_then_from_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let row = job(1, 60);
+    let seen = |store: &StateStore| {
+        assert_eq!(store.history_job(row.spec.id).unwrap(), Some(row.clone()));
+        assert_eq!(store.history_key(TENANT, "key-1").unwrap(), Some(row.spec.id));
+        assert_eq!(
+            store.history_key_holder(TENANT, "key-1").unwrap().unwrap().enqueued_at,
+            row.enqueued_at
+        );
+        assert_eq!(store.history_key(TenantId(4), "key-1").unwrap(), None);
+        let (jobs, more) = store.history_list(TENANT, &JobFilter::default(), None, 10, 10).unwrap();
+        assert_eq!((jobs, more), (vec![row.clone()], None));
+    };
+    assert_eq!(store.history_job(row.spec.id).unwrap(), None);
+    store.note_ended(row.clone());
+    seen(&store);
+    store.write(with_ended(60, vec![row.clone()])).unwrap();
+    assert_eq!(store.shared.overlay.lock().job(row.spec.id), None);
+    seen(&store);
+    store.flush().unwrap();
+    // Replay after a restart notes it again.
+    store.note_ended(row.clone());
+    seen(&store);
+    drop(store);
+    seen(&open(dir.path()));
+}
+
+#[test]
+fn the_later_enqueue_holds_a_key_whichever_ends_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let with_key = |number, index| {
+        let mut row = samples::job(number, index);
+        Arc::make_mut(&mut row.spec).idempotency_key = Some(Name::from("shared"));
+        Arc::new(row)
+    };
+    let (early, late) = (with_key(1, 90), with_key(2, 80));
+    store.write(with_ended(80, vec![late.clone()])).unwrap();
+    store.note_ended(early.clone());
+    assert_eq!(store.history_key(TENANT, "shared").unwrap(), Some(late.spec.id));
+    store.write(with_ended(90, vec![early])).unwrap();
+    assert_eq!(store.history_key(TENANT, "shared").unwrap(), Some(late.spec.id));
+}
+
+#[test]
+fn a_listing_is_newest_first_over_overlay_and_disk_and_resumes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let make = |number: u64| {
+        let mut row = samples::job(number, 100 + number / 2);
+        row.state = if number.is_multiple_of(3) {
+            JobState::Succeeded
+        } else {
+            JobState::Dead
+        };
+        Arc::new(row)
+    };
+    let jobs: Vec<_> = (0..20).map(make).collect();
+    store.write(with_ended(106, jobs[..12].to_vec())).unwrap();
+    for row in &jobs[10..] {
+        store.note_ended(row.clone());
+    }
+    let mut other = samples::job(50, 105);
+    other.tenant = TenantId(4);
+    store.note_ended(Arc::new(other));
+    let newest: Vec<_> = jobs.iter().rev().cloned().collect();
+    for (limit, budget) in [(1, 100), (3, 100), (100, 1), (100, 4), (7, 5), (100, 100)] {
+        let mut found = Vec::new();
+        let mut page = None;
+        loop {
+            let (part, next) = store
+                .history_list(TENANT, &JobFilter::default(), page, limit, budget)
+                .unwrap();
+            assert!(part.len() <= limit.min(budget));
+            found.extend(part);
+            match next {
+                Some(next) => page = Some(next),
+                None => break,
+            }
+        }
+        assert_eq!(found, newest, "{limit} {budget}");
+    }
+    let filter = JobFilter {
+        states: vec![JobState::Succeeded],
+        ..JobFilter::default()
+    };
+    let (found, more) = store.history_list(TENANT, &filter, None, 100, 100).unwrap();
+    assert_eq!((found.len(), more), (7, None));
+    assert!(found.iter().all(|row| row.state == JobState::Succeeded));
+    let filter = JobFilter {
+        queue: Some("other".into()),
+        ..JobFilter::default()
+    };
+    assert_eq!(
+        store.history_list(TENANT, &filter, None, 100, 100).unwrap(),
+        (Vec::new(), None)
+    );
+}
+
+#[test]
+fn a_snapshot_carries_state_and_history_to_another_node() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = open(from.path());
+    store.write(with_rows(60)).unwrap();
+    store.write(with_ended(61, vec![job(1, 61)])).unwrap();
+    let built = store.build_snapshot().unwrap();
+    assert_eq!(built.info.applied, Some(position(61)));
+    assert_eq!(store.current_snapshot().unwrap(), Some(built.clone()));
+
+    let target = open(to.path());
+    target.write(with_ended(3, vec![job(7, 3)])).unwrap();
+    target.note_ended(job(8, 4));
+    let path = target.receiving_path().unwrap();
+    std::fs::copy(&built.path, &path).unwrap();
+    let info = target.install_snapshot(&path).unwrap();
+    assert_eq!(info, built.info);
+    let check = |target: &StateStore| {
+        let loaded = target.load().unwrap();
+        assert_eq!((loaded.applied, loaded.rows.len()), (Some(position(61)), 7));
+        assert_eq!(loaded.membership, "members at 61");
+        assert_eq!(target.durable_applied(), Some(position(61)));
+        assert_eq!(target.history_key(TENANT, "key-1").unwrap(), Some(samples::spec(1).id));
+        for gone in [7, 8] {
+            assert_eq!(target.history_job(samples::spec(gone).id).unwrap(), None);
+        }
+        assert_eq!(target.current_snapshot().unwrap().unwrap().info, info);
+    };
+    check(&target);
+    assert!(!to.path().join("state-1").exists());
+    drop(target);
+    let target = open(to.path());
+    check(&target);
+    target.write(with_ended(62, vec![job(9, 62)])).unwrap();
+    drop(store);
+    assert_eq!(open(from.path()).current_snapshot().unwrap(), Some(built));
+}
+
+#[test]
+fn a_damaged_snapshot_changes_nothing() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let store = open(from.path());
+    store.write(with_rows(60)).unwrap();
+    let bytes = std::fs::read(store.build_snapshot().unwrap().path).unwrap();
+    let target = open(to.path());
+    target.write(with_ended(3, vec![job(7, 3)])).unwrap();
+    let path = target.receiving_path().unwrap();
+    let mut images = vec![
+        Vec::new(),
+        bytes[..bytes.len() - 1].to_vec(),
+        [&bytes[..], b"x"].concat(),
+    ];
+    for at in (0..bytes.len()).step_by(bytes.len() / 40) {
+        images.push(bytes[..at].to_vec());
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 1;
+        images.push(flipped);
+    }
+    for image in images {
+        std::fs::write(&path, image).unwrap();
+        assert!(matches!(target.install_snapshot(&path), Err(Error::Damaged { .. })));
+    }
+    assert!(target.history_job(samples::spec(7).id).unwrap().is_some());
+    target.write(checkpoint(4)).unwrap();
+    std::fs::write(&path, bytes).unwrap();
+    target.install_snapshot(&path).unwrap();
+}
+
+#[test]
+fn a_crash_before_the_pointer_moved_leaves_the_old_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.write(with_rows(60)).unwrap();
+    store.flush().unwrap();
+    drop(store);
+    // An install that had unpacked, but not yet pointed; and a file half received.
+    std::fs::create_dir(dir.path().join("state-2")).unwrap();
+    std::fs::write(dir.path().join("state-2").join("CURRENT"), "half").unwrap();
+    std::fs::write(dir.path().join("snapshots").join("3-received"), "half").unwrap();
+    let store = open(dir.path());
+    assert_eq!(store.load().unwrap().applied, Some(position(60)));
+    assert!(!dir.path().join("state-2").exists());
+    assert_eq!(std::fs::read_dir(dir.path().join("snapshots")).unwrap().count(), 0);
+}

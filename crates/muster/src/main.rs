@@ -1,0 +1,60 @@
+//! The `muster` binary: the server, the development cluster, the client commands, the benchmark.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// Background jobs on a small cluster of equal nodes: acknowledged means synced on a majority
+#[derive(Parser)]
+#[command(name = "muster", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run one node of a cluster
+    Server(muster_server::ServerArgs),
+    /// Run three nodes in this process, for trying out
+    Dev(muster_server::DevArgs),
+    /// Measure a cluster
+    Bench(muster_bench::BenchArgs),
+    #[command(flatten)]
+    Client(muster_cli::Command),
+}
+
+fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("muster: cannot start threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(async {
+        match command {
+            Command::Server(args) => served(muster_server::server(args).await),
+            Command::Dev(args) => served(muster_server::dev(args).await),
+            Command::Bench(args) => match muster_bench::run(args).await {
+                Ok(_) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("muster bench: {error:#}");
+                    ExitCode::FAILURE
+                }
+            },
+            Command::Client(command) => ExitCode::from(muster_cli::run(command, Cli::command()).await),
+        }
+    })
+}
+
+fn served(outcome: Result<(), muster_server::Error>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("muster: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! Three nodes as three processes.
+
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use muster_client::{Client, ClusterStatus};
+use tempfile::TempDir;
+
+use crate::ports::free_ports;
+use crate::wait::eventually;
+
+/// Longest start of a node, restart from its log included, on a busy machine.
+const START: Duration = Duration::from_secs(30);
+
+/// The `muster` binary of the build that made this test.
+///
+/// Cargo tells the place of a binary only to tests of its own package, so it is looked for beside the test.
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let beside = test.parent().and_then(Path::parent).map(|dir| dir.join("muster"));
+    match beside {
+        Some(path) if path.is_file() => path,
+        _ => panic!(
+            "the muster binary is not beside {}; build it first: cargo build --release -p muster (scripts/test does)",
+            test.display()
+        ),
+    }
+}
+
+/// How a process ended and what it wrote.
+#[derive(Debug)]
+pub struct Exit {
+    /// Exit code; `None`: by a signal.
+    pub code: Option<i32>,
+    /// Standard error.
+    pub stderr: String,
+}
+
+struct Process {
+    id: u64,
+    api: u16,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+/// A cluster in a directory of its own. Processes end when it is dropped; the directory stays if the test failed.
+pub struct Cluster {
+    dir: Option<TempDir>,
+    path: PathBuf,
+    processes: Vec<Process>,
+}
+
+impl Cluster {
+    /// Starts three nodes and waits until they have a leader.
+    pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// The same with more in `cluster.toml`.
+    pub async fn start_with(tables: &str) -> Self {
+        let mut cluster = Self::prepare(tables);
+        cluster.start_all();
+        cluster.leader().await;
+        cluster
+    }
+
+    /// Directory and configuration of three nodes, none of which is started.
+    pub fn prepare(tables: &str) -> Self {
+        let dir = tempfile::Builder::new()
+            .prefix("muster-test-")
+            .tempdir()
+            .expect("a temporary directory");
+        let path = dir.path().to_owned();
+        let ports = free_ports(9);
+        let mut config = "cluster = \"test\"\n".to_owned();
+        let mut processes = Vec::new();
+        for (at, port) in ports[..3].iter().enumerate() {
+            let id = at as u64 + 1;
+            let (peer, metrics) = (ports[at + 3], ports[at + 6]);
+            let _ = write!(
+                config,
+                "\n[[node]]\nid = {id}\napi = \"127.0.0.1:{port}\"\npeer = \"127.0.0.1:{peer}\"\nmetrics = \
+                 \"127.0.0.1:{metrics}\"\ndata = \"node-{id}\"\n"
+            );
+            processes.push(Process {
+                id,
+                api: *port,
+                log: path.join(format!("node-{id}.log")),
+                child: None,
+            });
+        }
+        config.push_str(tables);
+        std::fs::write(path.join("cluster.toml"), config).expect("the temporary directory is writable");
+        Self {
+            dir: Some(dir),
+            path,
+            processes,
+        }
+    }
+
+    /// Where configuration, data and logs lie.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Text of `cluster.toml`.
+    pub fn config(&self) -> String {
+        std::fs::read_to_string(self.path.join("cluster.toml")).expect("written before")
+    }
+
+    /// Ids of all nodes.
+    pub fn ids(&self) -> Vec<u64> {
+        self.processes.iter().map(|process| process.id).collect()
+    }
+
+    /// Public address of a node.
+    pub fn address(&self, id: u64) -> String {
+        format!("http://127.0.0.1:{}", self.process(id).api)
+    }
+
+    /// Addresses of all nodes.
+    pub fn addresses(&self) -> Vec<String> {
+        self.processes.iter().map(|process| self.address(process.id)).collect()
+    }
+
+    fn process(&self, id: u64) -> &Process {
+        self.processes
+            .iter()
+            .find(|process| process.id == id)
+            .expect("a node of this cluster")
+    }
+
+    fn process_mut(&mut self, id: u64) -> &mut Process {
+        self.processes
+            .iter_mut()
+            .find(|process| process.id == id)
+            .expect("a node of this cluster")
+    }
+
+    /// A client that knows all nodes.
+    pub async fn client(&self) -> Client {
+        Client::connect(self.addresses()).await.expect("the cluster serves")
+    }
+
+    /// A client that begins at one node; it follows the leader from there.
+    pub async fn client_at(&self, id: u64) -> Client {
+        Client::connect([self.address(id)]).await.expect("the node serves")
+    }
+
+    /// Starts a node that is not running.
+    pub fn start_node(&mut self, id: u64) {
+        let config = self.path.join("cluster.toml");
+        let process = self.process_mut(id);
+        assert!(process.child.is_none(), "node {id} runs already");
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&process.log)
+            .expect("a log file");
+        let child = Command::new(binary())
+            .arg("server")
+            .arg("--config")
+            .arg(config)
+            .args(["--node", &id.to_string()])
+            .env_remove("MUSTER_CONFIG")
+            .env_remove("MUSTER_NODE")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn();
+        process.child = Some(child.expect("the muster binary starts"));
+    }
+
+    /// Starts all nodes that are not running.
+    pub fn start_all(&mut self) {
+        for id in self.ids() {
+            if self.process(id).child.is_none() {
+                self.start_node(id);
+            }
+        }
+    }
+
+    /// SIGKILL: nothing is flushed, nothing said.
+    pub fn kill(&mut self, id: u64) {
+        if let Some(mut child) = self.process_mut(id).child.take() {
+            child.kill().expect("the node runs");
+            child.wait().expect("a child of ours");
+        }
+    }
+
+    /// SIGKILL to all, as close together as can be.
+    pub fn kill_all(&mut self) {
+        for process in &mut self.processes {
+            if let Some(child) = &mut process.child {
+                child.kill().expect("the node runs");
+            }
+        }
+        for process in &mut self.processes {
+            if let Some(mut child) = process.child.take() {
+                child.wait().expect("a child of ours");
+            }
+        }
+    }
+
+    /// SIGSTOP: the node is silent but its connections stay.
+    pub fn pause(&self, id: u64) {
+        self.signal(id, "STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self, id: u64) {
+        self.signal(id, "CONT");
+    }
+
+    /// SIGTERM; returns when the process has ended.
+    pub async fn terminate(&mut self, id: u64) -> Option<i32> {
+        self.signal(id, "TERM");
+        let mut child = self.process_mut(id).child.take().expect("the node runs");
+        let status = eventually("a node ends after SIGTERM", START, || {
+            let ended = child.try_wait().expect("a child of ours");
+            async move { ended }
+        });
+        status.await.code()
+    }
+
+    /// By the shell's own `kill`: signals other than SIGKILL need no code of ours that way.
+    fn signal(&self, id: u64, signal: &str) {
+        let pid = self.process(id).child.as_ref().expect("the node runs").id();
+        let sent = Command::new("sh")
+            .arg("-c")
+            .arg(format!("kill -{signal} {pid}"))
+            .status();
+        assert!(sent.expect("a shell").success(), "SIG{signal} to node {id}");
+    }
+
+    /// Runs `muster server` for one node with this configuration until it ends by itself.
+    pub async fn run_to_exit(&self, config: &str, id: u64) -> Exit {
+        let file = self.path.join("other.toml");
+        std::fs::write(&file, config).expect("the temporary directory is writable");
+        let mut command = tokio::process::Command::new(binary());
+        command
+            .arg("server")
+            .arg("--config")
+            .arg(file)
+            .args(["--node", &id.to_string()]);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let output = tokio::time::timeout(START, command.output()).await;
+        let output = output
+            .expect("a node that cannot start ends")
+            .expect("the muster binary starts");
+        Exit {
+            code: output.status.code(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// What a running node says of the cluster.
+    pub async fn status(&self, id: u64) -> Option<ClusterStatus> {
+        self.process(id).child.as_ref()?;
+        let client = Client::builder()
+            .addresses([self.address(id)])
+            .deadline(Duration::from_secs(2));
+        let client = client.connect_lazy().expect("a good address");
+        client.node_status(&self.address(id)).await.ok()
+    }
+
+    /// Waits for a leader that a majority of the nodes follows, and returns its id.
+    pub async fn leader(&self) -> u64 {
+        eventually("a leader", START, || async {
+            let mut seen = Vec::new();
+            for id in self.ids() {
+                seen.extend(
+                    self.status(id)
+                        .await
+                        .and_then(|status| status.leader_id.map(|leader| (status.term, leader))),
+                );
+            }
+            let newest = *seen.iter().max()?;
+            let followers = seen.iter().filter(|found| **found == newest).count();
+            let runs = self.process(newest.1).child.is_some();
+            (runs && followers * 2 > self.processes.len()).then_some(newest.1)
+        })
+        .await
+    }
+
+    /// A node that is not the leader.
+    pub async fn follower(&self) -> u64 {
+        let leader = self.leader().await;
+        *self.ids().iter().find(|id| **id != leader).expect("three nodes")
+    }
+
+    /// Waits until all nodes have applied the same entry, and checks that they came to the same state.
+    pub async fn agree(&self) {
+        let ids = self.ids();
+        let hashes = eventually("all nodes at one index", START, || async {
+            let mut states = Vec::new();
+            for id in &ids {
+                let status = self.status(*id).await?;
+                states.push((status.applied_index, status.state_hash));
+            }
+            states.windows(2).all(|pair| pair[0].0 == pair[1].0).then_some(states)
+        })
+        .await;
+        assert!(
+            hashes.windows(2).all(|pair| pair[0] == pair[1]),
+            "nodes differ at one index: {hashes:?}"
+        );
+    }
+
+    /// The log lines of a node.
+    pub fn log(&self, id: u64) -> String {
+        std::fs::read_to_string(&self.process(id).log).unwrap_or_default()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.kill_all();
+        if std::thread::panicking()
+            && let Some(dir) = self.dir.take()
+        {
+            eprintln!("logs and data of the cluster are kept in {}", dir.keep().display());
+        }
+    }
+}

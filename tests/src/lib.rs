@@ -1,0 +1,15 @@
+//! Real clusters for tests: `muster server` processes on loopback ports, killed, paused and restarted at will.
+
+#![allow(clippy::expect_used, reason = "a test that cannot go on ends")]
+
+mod cluster;
+mod ledger;
+mod ports;
+mod wait;
+mod worker;
+
+pub use cluster::{Cluster, Exit, binary};
+pub use ledger::{Ledger, Run};
+pub use ports::free_ports;
+pub use wait::eventually;
+pub use worker::RawWorker;

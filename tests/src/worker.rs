@@ -1,0 +1,163 @@
+//! A worker without the client library: one that can go silent, lie and come back late.
+
+use std::time::Duration;
+
+use muster_proto::v1;
+use muster_proto::v1::work_request::Frame as Request;
+use muster_proto::v1::work_response::Frame as Response;
+use muster_proto::v1::worker_service_client::WorkerServiceClient;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::metadata::MetadataValue;
+
+/// A session on a node of one's choice.
+pub struct RawWorker {
+    /// Session id as the node told it.
+    pub session: String,
+    /// The node.
+    pub node: u64,
+    outgoing: mpsc::Sender<v1::WorkRequest>,
+    incoming: Streaming<v1::WorkResponse>,
+    beats: JoinHandle<()>,
+    jobs: Vec<v1::LeasedJob>,
+    acks: Vec<v1::ReportAck>,
+}
+
+impl RawWorker {
+    /// Opens a session for one kind of job and keeps it alive until told otherwise.
+    pub async fn open(address: &str, tenant: &str, kind: &str, ttl: Duration) -> Self {
+        let mut service = WorkerServiceClient::connect(address.to_owned())
+            .await
+            .expect("the node serves");
+        let (outgoing, frames) = mpsc::channel(16);
+        let hello = v1::WorkerHello {
+            name: "raw".into(),
+            kinds: vec![v1::WorkerKind {
+                kind: kind.into(),
+                ..v1::WorkerKind::default()
+            }],
+            session_ttl: Some(ttl.try_into().expect("a short time")),
+            ..v1::WorkerHello::default()
+        };
+        let hello = v1::WorkRequest {
+            frame: Some(Request::Hello(hello)),
+        };
+        outgoing.send(hello).await.expect("room for a frame");
+        let mut request = tonic::Request::new(ReceiverStream::new(frames));
+        let tenant = MetadataValue::try_from(tenant).expect("a name");
+        request.metadata_mut().insert("muster-tenant", tenant);
+        let mut incoming = service.work(request).await.expect("the session opens").into_inner();
+        let first = incoming
+            .message()
+            .await
+            .expect("a welcome")
+            .and_then(|response| response.frame);
+        let Some(Response::Welcome(welcome)) = first else {
+            panic!("the first frame is not a welcome: {first:?}");
+        };
+        let beat = outgoing.clone();
+        let beats = tokio::spawn(async move {
+            while beat.send(frame(v1::WorkerFrame::default())).await.is_ok() {
+                tokio::time::sleep(ttl / 4).await;
+            }
+        });
+        Self {
+            session: welcome.session_id,
+            node: welcome.node_id,
+            outgoing,
+            incoming,
+            beats,
+            jobs: Vec::new(),
+            acks: Vec::new(),
+        }
+    }
+
+    /// Makes room for more jobs.
+    pub async fn credit(&self, credits: u32) {
+        self.send(v1::WorkerFrame {
+            credits,
+            ..v1::WorkerFrame::default()
+        })
+        .await;
+    }
+
+    async fn send(&self, work: v1::WorkerFrame) {
+        self.outgoing.send(frame(work)).await.expect("the session is open");
+    }
+
+    /// The next job, within `limit`.
+    pub async fn job(&mut self, limit: Duration) -> v1::LeasedJob {
+        loop {
+            if !self.jobs.is_empty() {
+                return self.jobs.remove(0);
+            }
+            let read = tokio::time::timeout(limit, self.read()).await;
+            read.expect("a job in time").expect("the session is open");
+        }
+    }
+
+    /// Whether no job comes within `time`.
+    pub async fn stays_idle(&mut self, time: Duration) -> bool {
+        let end = tokio::time::Instant::now() + time;
+        while self.jobs.is_empty() {
+            match tokio::time::timeout_at(end, self.read()).await {
+                Ok(read) => read.expect("the session is open"),
+                Err(_) => return true,
+            }
+        }
+        false
+    }
+
+    /// Reports a success and returns what became of the report.
+    pub async fn succeed(&mut self, job: &str, fence: u64, limit: Duration) -> v1::report_ack::Result {
+        let report = v1::AttemptReport {
+            job_id: job.into(),
+            fence,
+            outcome: Some(v1::attempt_report::Outcome::Succeeded(v1::Succeeded::default())),
+        };
+        self.send(v1::WorkerFrame {
+            reports: vec![report],
+            ..v1::WorkerFrame::default()
+        })
+        .await;
+        loop {
+            if let Some(at) = self.acks.iter().position(|ack| ack.job_id == job && ack.fence == fence) {
+                return self.acks.remove(at).result();
+            }
+            let read = tokio::time::timeout(limit, self.read()).await;
+            read.expect("an acknowledgement in time").expect("the session is open");
+        }
+    }
+
+    /// Stops saying that it lives, with the connection open, as a process does that hangs.
+    pub fn fall_silent(&self) {
+        self.beats.abort();
+    }
+
+    async fn read(&mut self) -> Result<(), String> {
+        let message = self.incoming.message().await.map_err(|status| status.to_string())?;
+        match message.and_then(|response| response.frame) {
+            Some(Response::Work(work)) => {
+                self.jobs.extend(work.jobs);
+                self.acks.extend(work.acks);
+                Ok(())
+            }
+            Some(Response::Welcome(_)) => Err("a second welcome".into()),
+            None => Err("the node closed the stream".into()),
+        }
+    }
+}
+
+impl Drop for RawWorker {
+    fn drop(&mut self) {
+        self.beats.abort();
+    }
+}
+
+fn frame(work: v1::WorkerFrame) -> v1::WorkRequest {
+    v1::WorkRequest {
+        frame: Some(Request::Work(work)),
+    }
+}

@@ -1,0 +1,487 @@
+//! Real processes, real kills: nothing acknowledged is lost, nothing runs twice that need not.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use muster_client::{
+    Client, Context, Enqueue, JobError, JobId, JobState, ListJobs, NewTenant, RateLimit, RawJob, RawPayload, Worker,
+    WorkerStats,
+};
+use muster_proto::v1::report_ack::Result as Ack;
+use muster_tests::{Cluster, Ledger, RawWorker, eventually};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+const SECOND: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_secs(40);
+
+/// A worker of the client library that writes down what it runs.
+struct Working {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<WorkerStats>,
+}
+
+impl Working {
+    fn start(client: &Client, kind: &str, concurrency: u32, length: Duration, ledger: &Ledger) -> Self {
+        let ledger = ledger.clone();
+        let handler = move |_: RawPayload, context: Context| {
+            let ledger = ledger.clone();
+            async move {
+                let job = context.job_id().to_string();
+                ledger.begin(&job, context.fence(), context.attempt());
+                tokio::time::sleep(length).await;
+                ledger.end(&job, context.fence());
+                Ok::<_, JobError>(Bytes::new())
+            }
+        };
+        let worker = Worker::builder(client)
+            .concurrency(concurrency)
+            .session_ttl(2 * SECOND)
+            .drain(5 * SECOND)
+            .raw_handler(kind, handler)
+            .build()
+            .unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let shutdown = async {
+                let _ = stopped.await;
+            };
+            worker
+                .run_until(shutdown)
+                .await
+                .expect("a worker runs until it is stopped")
+        });
+        Self { stop, task }
+    }
+
+    async fn stop(self) -> WorkerStats {
+        let _ = self.stop.send(());
+        self.task.await.expect("the worker did not panic")
+    }
+}
+
+fn job(kind: &str) -> RawJob {
+    RawJob::new(kind, &b"payload"[..])
+}
+
+/// States of all jobs of a tenant, live and ended.
+async fn states(client: &Client) -> Vec<(String, JobState)> {
+    let mut found = Vec::new();
+    let mut filter = ListJobs {
+        page_size: 1_000,
+        ..ListJobs::default()
+    };
+    loop {
+        let page = client.list(&filter).await.unwrap();
+        found.extend(page.jobs.into_iter().map(|job| (job.id, job.state)));
+        match page.next {
+            Some(next) => filter.page = Some(next),
+            None => return found,
+        }
+    }
+}
+
+/// Asserts that exactly these jobs are there, each once.
+fn assert_same(found: &[(String, JobState)], ids: &BTreeSet<String>) {
+    let seen: BTreeSet<_> = found.iter().map(|(id, _)| id.clone()).collect();
+    let lost: Vec<_> = ids.difference(&seen).take(3).collect();
+    let strange: Vec<_> = seen.difference(ids).take(3).collect();
+    assert!(
+        lost.is_empty() && strange.is_empty() && found.len() == ids.len(),
+        "{} acknowledged, {} listed, {} of them different; missing e.g. {lost:?}, not asked for e.g. {strange:?}",
+        ids.len(),
+        found.len(),
+        seen.len()
+    );
+}
+
+async fn wait_for_ends(client: &Client, count: usize) {
+    eventually("all jobs end", LONG, || async {
+        let tenants = client.tenants().await.ok()?;
+        let tenant = tenants.iter().find(|tenant| tenant.name == client.tenant())?;
+        let totals = &tenant.totals;
+        (totals.succeeded + totals.dead + totals.cancelled + totals.expired >= count as u64).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_killed_under_load_loses_nothing() {
+    const JOBS: usize = 3_000;
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let ledger = Ledger::default();
+    let workers = [1, 2].map(|_| Working::start(&client, "load", 32, Duration::from_millis(5), &ledger));
+
+    let acknowledged = Arc::new(AtomicUsize::new(0));
+    let mut callers = Vec::new();
+    for caller in 0..8 {
+        // Callers begin at different nodes.
+        let client = cluster.client_at(1 + caller % 3).await;
+        let acknowledged = acknowledged.clone();
+        callers.push(tokio::spawn(async move {
+            let mut ids = Vec::new();
+            for _ in 0..JOBS / 8 {
+                let enqueued = client
+                    .enqueue_raw(job("load"), Enqueue::new())
+                    .await
+                    .expect("done within 30 s");
+                ids.push(enqueued.id.to_string());
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+            }
+            ids
+        }));
+    }
+    eventually("a third is acknowledged", LONG, || async {
+        (acknowledged.load(Ordering::Relaxed) > JOBS / 3).then_some(())
+    })
+    .await;
+    let leader = cluster.leader().await;
+    cluster.kill(leader);
+    let mut ids = BTreeSet::new();
+    for caller in callers {
+        ids.extend(caller.await.unwrap());
+    }
+    cluster.start_node(leader);
+    assert_eq!(ids.len(), JOBS, "each call made one job");
+
+    wait_for_ends(&client, JOBS).await;
+    let found = states(&client).await;
+    assert_same(&found, &ids);
+    assert!(
+        found.iter().all(|(_, state)| *state == JobState::Succeeded),
+        "all acknowledged jobs succeeded"
+    );
+
+    let runs = ledger.all();
+    for (id, runs) in &runs {
+        assert!(
+            runs.windows(2).all(|pair| pair[0].fence < pair[1].fence),
+            "{id}: tokens grow: {runs:?}"
+        );
+        if runs.len() > 1 {
+            // A second run is owed to a lease that the cluster took back, and the job says so.
+            let info = client.get(id.parse().unwrap()).await.unwrap();
+            assert!(
+                info.attempts as usize >= runs.len(),
+                "{id} ran {} times: {info:?}",
+                runs.len()
+            );
+        }
+    }
+    assert_eq!(runs.len(), JOBS, "every job ran");
+    for worker in workers {
+        worker.stop().await;
+    }
+    cluster.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_lives_through_a_change_of_leader() {
+    let mut cluster = Cluster::start().await;
+    let leader = cluster.leader().await;
+    let node = cluster.follower().await;
+    let client = cluster.client().await;
+    let mut worker = RawWorker::open(&cluster.address(node), "default", "steady", 3 * SECOND).await;
+    assert_eq!(worker.node, node);
+    worker.credit(2).await;
+    let before = client.enqueue_raw(job("steady"), Enqueue::new()).await.unwrap();
+    let held = worker.job(5 * SECOND).await;
+    assert_eq!(held.id, before.id.to_string());
+
+    cluster.kill(leader);
+    let after = client.enqueue_raw(job("steady"), Enqueue::new()).await.unwrap();
+    // The same stream gets a new job and may end the old one.
+    let next = worker.job(10 * SECOND).await;
+    assert_eq!(next.id, after.id.to_string());
+    assert!(next.fence > held.fence);
+    assert_eq!(worker.succeed(&held.id, held.fence, 10 * SECOND).await, Ack::Accepted);
+    assert_eq!(worker.succeed(&next.id, next.fence, 10 * SECOND).await, Ack::Accepted);
+    let workers = client.workers().await.unwrap();
+    let sessions: Vec<_> = workers.iter().map(|worker| worker.session_id.clone()).collect();
+    assert_eq!(sessions, vec![worker.session.clone()], "one session, the first one");
+    assert_eq!(
+        client.get(before.id).await.unwrap().attempts,
+        1,
+        "the change of leader cost no attempt"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_worker_loses_its_job_and_its_late_report_is_refused() {
+    let cluster = Cluster::start().await;
+    let node = cluster.leader().await;
+    let client = cluster.client().await;
+    let mut silent = RawWorker::open(&cluster.address(node), "default", "slow", SECOND).await;
+    silent.credit(1).await;
+    let enqueued = client.enqueue_raw(job("slow"), Enqueue::new()).await.unwrap();
+    let first = silent.job(5 * SECOND).await;
+    silent.fall_silent();
+
+    let other = cluster.follower().await;
+    let mut second = RawWorker::open(&cluster.address(other), "default", "slow", 5 * SECOND).await;
+    second.credit(1).await;
+    let again = second.job(15 * SECOND).await;
+    assert_eq!(again.id, enqueued.id.to_string());
+    assert!(again.fence > first.fence, "a new token");
+    // The first worker wakes up on a new stream and reports what it did.
+    let mut late = RawWorker::open(&cluster.address(node), "default", "other", 5 * SECOND).await;
+    assert_eq!(late.succeed(&first.id, first.fence, 5 * SECOND).await, Ack::LeaseLost);
+    assert_eq!(
+        client.get(enqueued.id).await.unwrap().state,
+        JobState::Running,
+        "the late report changed nothing"
+    );
+    assert_eq!(second.succeed(&again.id, again.fence, 5 * SECOND).await, Ack::Accepted);
+    // A repeat of a report that was taken is told so.
+    assert_eq!(second.succeed(&again.id, again.fence, 5 * SECOND).await, Ack::Accepted);
+    let info = client.get(enqueued.id).await.unwrap();
+    assert_eq!((info.state, info.crashes), (JobState::Succeeded, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_connection_breaks_has_its_jobs_run_elsewhere() {
+    let cluster = Cluster::start().await;
+    let node = cluster.follower().await;
+    let client = cluster.client().await;
+    let mut gone = RawWorker::open(&cluster.address(node), "default", "slow", 2 * SECOND).await;
+    gone.credit(3).await;
+    let mut ids = BTreeSet::new();
+    for _ in 0..3 {
+        ids.insert(
+            client
+                .enqueue_raw(job("slow"), Enqueue::new())
+                .await
+                .unwrap()
+                .id
+                .to_string(),
+        );
+    }
+    for _ in 0..3 {
+        assert!(ids.contains(&gone.job(5 * SECOND).await.id));
+    }
+    drop(gone);
+    let mut heir = RawWorker::open(&cluster.address(node), "default", "slow", 5 * SECOND).await;
+    heir.credit(3).await;
+    for _ in 0..3 {
+        let leased = heir.job(15 * SECOND).await;
+        assert!(ids.remove(&leased.id), "each comes once");
+        assert_eq!(heir.succeed(&leased.id, leased.fence, 5 * SECOND).await, Ack::Accepted);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_nodes_killed_at_once_keep_what_they_acknowledged() {
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let ledger = Ledger::default();
+    // Some have ended, some wait, one is far off, when the power goes.
+    let worker = Working::start(&client, "early", 8, Duration::from_millis(1), &ledger);
+    let mut ids = BTreeSet::new();
+    for _ in 0..200 {
+        ids.insert(
+            client
+                .enqueue_raw(job("early"), Enqueue::new())
+                .await
+                .unwrap()
+                .id
+                .to_string(),
+        );
+    }
+    wait_for_ends(&client, 200).await;
+    worker.stop().await;
+    let late: Vec<_> =
+        futures::future::join_all((0..300).map(|_| client.enqueue_raw(job("late"), Enqueue::new()))).await;
+    ids.extend(late.into_iter().map(|enqueued| enqueued.unwrap().id.to_string()));
+    let far = client
+        .enqueue_raw(job("late"), Enqueue::new().delay(Duration::from_secs(3_600)))
+        .await
+        .unwrap();
+    ids.insert(far.id.to_string());
+    cluster.kill_all();
+
+    cluster.start_all();
+    cluster.leader().await;
+    let client = cluster.client().await;
+    let found = states(&client).await;
+    assert_same(&found, &ids);
+    let count = |wanted: JobState| found.iter().filter(|(_, state)| *state == wanted).count();
+    assert_eq!(
+        (
+            count(JobState::Succeeded),
+            count(JobState::Available),
+            count(JobState::Scheduled)
+        ),
+        (200, 300, 1)
+    );
+    let worker = Working::start(&client, "late", 32, Duration::from_millis(1), &ledger);
+    wait_for_ends(&client, 500).await;
+    worker.stop().await;
+    assert_eq!(client.get(far.id).await.unwrap().state, JobState::Scheduled);
+    assert!(ledger.all().values().all(|runs| runs.len() == 1), "no job ran twice");
+    cluster.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rate_limit_holds_through_a_leader_kill() {
+    const JOBS: usize = 100;
+    let (count, period, burst) = (20_u32, SECOND, 5_u32);
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let rate_limit = Some(RateLimit { count, period, burst });
+    client
+        .create_tenant(NewTenant {
+            rate_limit,
+            ..NewTenant::new("limited")
+        })
+        .await
+        .unwrap();
+    let limited = client.with_tenant("limited").unwrap();
+    let ids = limited
+        .enqueue_all((0..JOBS).map(|_| (job("limited"), Enqueue::new())))
+        .await
+        .unwrap();
+    let ledger = Ledger::default();
+    let worker = Working::start(&limited, "limited", 50, Duration::from_millis(1), &ledger);
+    eventually("a third has run", LONG, || async {
+        (ledger.all().len() > JOBS / 3).then_some(())
+    })
+    .await;
+    let leader = cluster.leader().await;
+    cluster.kill(leader);
+    wait_for_ends(&limited, JOBS).await;
+    worker.stop().await;
+
+    let mut starts = Vec::new();
+    for enqueued in ids {
+        let info = limited.get(enqueued.id).await.unwrap();
+        starts.push(info.started_at.unwrap().duration_since(UNIX_EPOCH).unwrap().as_millis());
+    }
+    starts.sort_unstable();
+    for (first, from) in starts.iter().enumerate() {
+        for (last, to) in starts.iter().enumerate().skip(first) {
+            let over = (last - first + 1).saturating_sub(burst as usize) as u128;
+            let allowed = u128::from(count) * (to - from);
+            assert!(
+                over * period.as_millis() <= allowed,
+                "{} starts in {} ms",
+                last - first + 1,
+                to - from
+            );
+        }
+    }
+    // And the limit is used: the last start is not far behind what it allows, the gap without a leader apart.
+    let length = Duration::from_millis((starts[JOBS - 1] - starts[0]) as u64);
+    assert!(length < 10 * SECOND, "{JOBS} starts took {length:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_enqueue_is_one_job_through_a_leader_kill() {
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let ids: Vec<_> = (0..60).map(|_| JobId::new()).collect();
+    let begun = Arc::new(AtomicUsize::new(0));
+    let mut callers = Vec::new();
+    for caller in 0..3 {
+        let client = cluster.client_at(1 + caller).await;
+        let (ids, begun) = (ids.clone(), begun.clone());
+        callers.push(tokio::spawn(async move {
+            let mut new = 0;
+            for id in ids {
+                begun.fetch_add(1, Ordering::Relaxed);
+                let enqueued = client
+                    .enqueue_raw(job("once"), Enqueue::new().id(id))
+                    .await
+                    .expect("done within 30 s");
+                assert_eq!(enqueued.id, id);
+                new += usize::from(!enqueued.existed);
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            new
+        }));
+    }
+    eventually("callers are half way", LONG, || async {
+        (begun.load(Ordering::Relaxed) > 90).then_some(())
+    })
+    .await;
+    let leader = cluster.leader().await;
+    cluster.kill(leader);
+    let mut new = 0;
+    for caller in callers {
+        new += caller.await.unwrap();
+    }
+    // An answer that was lost may have said "new", so there can be fewer, never more.
+    assert!(new <= ids.len(), "{new} answers said that the job was new");
+    cluster.start_node(leader);
+    let found = states(&client).await;
+    assert_eq!(found.len(), ids.len(), "one job per id");
+    cluster.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_leader_is_replaced_and_acknowledges_nothing_on_its_own() {
+    let cluster = Cluster::start().await;
+    let old = cluster.leader().await;
+    let client = cluster.client().await;
+    cluster.pause(old);
+    let started = tokio::time::Instant::now();
+    let enqueued = client.enqueue_raw(job("paused"), Enqueue::new()).await.unwrap();
+    assert!(started.elapsed() < 15 * SECOND);
+    cluster.resume(old);
+    let new = eventually("the old leader follows", LONG, || async {
+        let status = cluster.status(old).await?;
+        status.leader_id.filter(|leader| *leader != old)
+    })
+    .await;
+    assert_ne!(new, old);
+    let at_old = cluster.client_at(old).await;
+    assert_eq!(at_old.get(enqueued.id).await.unwrap().state, JobState::Available);
+    cluster.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn followers_restarted_in_turn_disturb_nobody() {
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let ledger = Ledger::default();
+    let worker = Working::start(&client, "rolling", 16, Duration::from_millis(2), &ledger);
+    let over = Arc::new(AtomicBool::new(false));
+    let producer = tokio::spawn({
+        let (client, over) = (client.clone(), over.clone());
+        async move {
+            let mut ids = BTreeSet::new();
+            while !over.load(Ordering::Relaxed) {
+                ids.insert(
+                    client
+                        .enqueue_raw(job("rolling"), Enqueue::new())
+                        .await
+                        .expect("done")
+                        .id
+                        .to_string(),
+                );
+            }
+            ids
+        }
+    });
+    for id in cluster.ids() {
+        let code = cluster.terminate(id).await;
+        assert_eq!(code, Some(0), "node {id} ends well after SIGTERM:\n{}", cluster.log(id));
+        cluster.start_node(id);
+        eventually("the node is back", LONG, || async {
+            cluster.status(id).await.and_then(|status| status.leader_id)
+        })
+        .await;
+        cluster.leader().await;
+    }
+    over.store(true, Ordering::Relaxed);
+    let ids = producer.await.unwrap();
+    wait_for_ends(&client, ids.len()).await;
+    assert_same(&states(&client).await, &ids);
+    worker.stop().await;
+    cluster.agree().await;
+}
