@@ -299,7 +299,7 @@ async fn all_nodes_killed_at_once_keep_what_they_acknowledged() {
         futures::future::join_all((0..300).map(|_| client.enqueue_raw(job("late"), Enqueue::new()))).await;
     ids.extend(late.into_iter().map(|enqueued| enqueued.unwrap().id.to_string()));
     let far = client
-        .enqueue_raw(job("late"), Enqueue::new().delay(Duration::from_secs(3_600)))
+        .enqueue_raw(job("late"), Enqueue::new().delay(Duration::from_hours(1)))
         .await
         .unwrap();
     ids.insert(far.id.to_string());

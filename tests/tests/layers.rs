@@ -2,6 +2,8 @@
 //!
 //! A new edge comes with an architecture decision record and a line in the table.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 

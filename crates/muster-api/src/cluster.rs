@@ -4,18 +4,14 @@ use muster_core::Core;
 use muster_proto::v1;
 use muster_raft::{MemberConfig, RaftStatus};
 
-use crate::api::{Api, Caller};
+use crate::api::Api;
 use crate::errors::Error;
 
 /// What `OK` means here.
 const DURABILITY: &str = "synced to disk on a majority and applied on the answering leader";
 
 impl Api {
-    pub(crate) async fn get_status(
-        &self,
-        _caller: Caller,
-        _request: v1::GetStatusRequest,
-    ) -> Result<v1::GetStatusResponse, Error> {
+    pub(crate) fn get_status(&self) -> v1::GetStatusResponse {
         let raft = self.raft();
         let (live, meta) = raft.read(|core: &Core| (core.live(), core.meta().clone()));
         let status = raft.status();
@@ -25,7 +21,7 @@ impl Api {
             .into_iter()
             .map(|config| member(config, &status, leader))
             .collect();
-        Ok(v1::GetStatusResponse {
+        v1::GetStatusResponse {
             cluster_id: format!("{:032x}", status.cluster),
             node_id: status.node,
             term: status.term,
@@ -41,14 +37,10 @@ impl Api {
             retrying: live.retrying,
             state_hash: meta.hash,
             durability: DURABILITY.to_owned(),
-        })
+        }
     }
 
-    pub(crate) async fn get_leader(
-        &self,
-        _caller: Caller,
-        _request: v1::GetLeaderRequest,
-    ) -> Result<v1::GetLeaderResponse, Error> {
+    pub(crate) fn get_leader(&self) -> Result<v1::GetLeaderResponse, Error> {
         let leader = self
             .raft()
             .leader()

@@ -187,7 +187,7 @@ pub(crate) fn tenant(view: &TenantView) -> v1::Tenant {
 pub(crate) fn worker(view: &SessionView) -> v1::WorkerInfo {
     let row = &view.row;
     let class = &row.spec.class;
-    let texts = |names: &[Name]| names.iter().map(|name| name.to_string()).collect();
+    let texts = |names: &[Name]| names.iter().map(ToString::to_string).collect();
     v1::WorkerInfo {
         session_id: session_id(row.spec.session.0),
         name: row.spec.worker.to_string(),

@@ -52,8 +52,8 @@ mod tests {
         let check = |text, expected: Option<Duration>| assert_eq!(parse(text), expected, "{text}");
         check("5S", Some(Duration::from_secs(5)));
         check("1500m", Some(Duration::from_millis(1_500)));
-        check("2H", Some(Duration::from_secs(7_200)));
-        check("3M", Some(Duration::from_secs(180)));
+        check("2H", Some(Duration::from_hours(2)));
+        check("3M", Some(Duration::from_mins(3)));
         check("7u", Some(Duration::from_micros(7)));
         check("7n", Some(Duration::from_nanos(7)));
         check("", None);
@@ -68,7 +68,7 @@ mod tests {
     fn the_server_caps_what_the_client_allows() {
         let longest = Duration::from_secs(30);
         assert_eq!(shortened(None, longest), longest);
-        assert_eq!(shortened(Some(Duration::from_secs(3_600)), longest), longest);
+        assert_eq!(shortened(Some(Duration::from_hours(1)), longest), longest);
         assert_eq!(
             shortened(Some(Duration::from_secs(1)), longest),
             Duration::from_millis(980)

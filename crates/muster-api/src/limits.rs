@@ -73,4 +73,4 @@ pub const STREAM_FRAMES_MAX: usize = 64;
 /// Bytes of one message, with room above [`JOBS_BYTES_MAX`] for names and framing.
 pub const MESSAGE_BYTES_MAX: usize = 20 << 20;
 /// Longest wait of `WaitJob`.
-pub const WAIT_MAX: Duration = Duration::from_secs(600);
+pub const WAIT_MAX: Duration = Duration::from_mins(10);

@@ -34,7 +34,7 @@ impl ApiOptions {
     /// Checks ranges; the error names the key, its value and what is allowed.
     pub fn validate(&self) -> Result<(), String> {
         let timeout = self.call_timeout_max;
-        if !(Duration::from_millis(100)..=Duration::from_secs(600)).contains(&timeout) {
+        if !(Duration::from_millis(100)..=Duration::from_mins(10)).contains(&timeout) {
             return Err(format!("call_timeout_max is {timeout:?}, allowed is 100ms to 10m"));
         }
         for (key, value) in [

@@ -144,7 +144,7 @@ impl WorkerService for Api {
     type WorkStream = Answers<v1::WorkResponse>;
 
     async fn work(&self, request: Request<Streaming<v1::WorkRequest>>) -> Reply<Self::WorkStream> {
-        Api::work(self, request).await
+        Api::work(self, request)
     }
 
     async fn list_workers(&self, request: Request<v1::ListWorkersRequest>) -> Reply<v1::ListWorkersResponse> {
@@ -206,16 +206,12 @@ impl TenantService for Api {
 #[tonic::async_trait]
 impl ClusterService for Api {
     async fn get_status(&self, request: Request<v1::GetStatusRequest>) -> Reply<v1::GetStatusResponse> {
-        self.call("get_status", request, async |caller, body| {
-            self.get_status(caller, body).await
-        })
-        .await
+        self.call("get_status", request, async |_, _| Ok(Self::get_status(self)))
+            .await
     }
 
     async fn get_leader(&self, request: Request<v1::GetLeaderRequest>) -> Reply<v1::GetLeaderResponse> {
-        self.call("get_leader", request, async |caller, body| {
-            self.get_leader(caller, body).await
-        })
-        .await
+        self.call("get_leader", request, async |_, _| Self::get_leader(self))
+            .await
     }
 }

@@ -18,7 +18,7 @@ use crate::{convert, tenant, validate};
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Api {
-    pub(crate) async fn work(
+    pub(crate) fn work(
         &self,
         request: Request<Streaming<v1::WorkRequest>>,
     ) -> Result<Response<Answers<v1::WorkResponse>>, Status> {

@@ -198,7 +198,7 @@ fn measure(backlog: usize, tenants: usize) {
             load.core.take_changes();
         }
     }
-    let lives = rounds as f64 * BATCH as f64 / spent.as_secs_f64();
+    let lives = f64::from(rounds) * BATCH as f64 / spent.as_secs_f64();
     println!(
         "{backlog:>10} {tenants:>10} {:>12.0} {:>10.0} {:>16.2} {per_job:>12}",
         lives,

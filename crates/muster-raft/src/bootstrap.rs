@@ -172,7 +172,7 @@ impl Starter<'_> {
     }
 
     async fn wait(&self, round: &mut u32, answers: &[Answer]) {
-        if *round % REMIND_EVERY == 0 {
+        if (*round).is_multiple_of(REMIND_EVERY) {
             let here: Vec<_> = answers.iter().map(|answer| answer.node).collect();
             let missing: Vec<_> = self
                 .configured()

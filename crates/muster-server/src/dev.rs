@@ -11,7 +11,7 @@ use crate::run::{start_node, stop_signal};
 use crate::{DevArgs, Error, ServerConfig, logs};
 
 /// Longest sleep of a `sleep` job.
-const SLEEP_MAX: Duration = Duration::from_secs(600);
+const SLEEP_MAX: Duration = Duration::from_mins(10);
 
 /// Runs three nodes until SIGTERM or SIGINT.
 pub async fn dev(args: DevArgs) -> Result<(), Error> {

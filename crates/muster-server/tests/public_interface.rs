@@ -1,5 +1,7 @@
 //! The public interface of three nodes in one process, through plain gRPC clients.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
 mod cluster;
 
 use std::collections::HashSet;

@@ -73,6 +73,6 @@ fn old_bytes_are_read_and_written_alike() {
         |bytes| identity::decode(bytes).unwrap(),
     );
     for (name, value, encoded, decode) in log_fixture::all(samples::log_entry()) {
-        check(name, &value, &encoded, |bytes| decode(bytes));
+        check(name, &value, &encoded, decode);
     }
 }

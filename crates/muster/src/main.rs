@@ -38,7 +38,7 @@ fn main() -> ExitCode {
             Command::Server(args) => served(muster_server::server(args).await),
             Command::Dev(args) => served(muster_server::dev(args).await),
             Command::Bench(args) => match muster_bench::run(args).await {
-                Ok(_) => ExitCode::SUCCESS,
+                Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     eprintln!("muster bench: {error:#}");
                     ExitCode::FAILURE

@@ -1,3 +1,5 @@
+#![allow(clippy::unnecessary_wraps, reason = "fields of messages are optional")]
+
 use super::*;
 
 fn context() -> Context {
@@ -66,7 +68,7 @@ fn each_limit_holds() {
             job.payload = Some(v1::Payload {
                 content_type: "x".repeat(129),
                 ..Default::default()
-            })
+            });
         },
         "payload.content_type",
         Reason::TooLong,
@@ -76,7 +78,7 @@ fn each_limit_holds() {
             job.payload = Some(v1::Payload {
                 encoding: 9,
                 ..Default::default()
-            })
+            });
         },
         "payload.encoding",
         Reason::EnumInvalid,
@@ -117,7 +119,7 @@ fn each_limit_holds() {
         |job| {
             job.backoff = policy(v1::backoff::Policy::Fixed(v1::FixedBackoff {
                 delay: span(DAYS_31 + 1),
-            }))
+            }));
         },
         "backoff.fixed.delay",
         Reason::OutOfRange,

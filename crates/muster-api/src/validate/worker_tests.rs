@@ -1,3 +1,5 @@
+#![allow(clippy::unnecessary_wraps, reason = "fields of messages are optional")]
+
 use super::*;
 
 fn good() -> v1::WorkerHello {

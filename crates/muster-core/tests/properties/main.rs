@@ -23,6 +23,10 @@ use proptest::test_runner::{Config, FileFailurePersistence};
 
 use crate::run::Run;
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the number of cases, not the core, depends on the process"
+)]
 fn config() -> Config {
     let cases = std::env::var("MUSTER_CASES")
         .ok()

@@ -388,7 +388,7 @@ impl Resolver {
             Some(jobs[0].clone())
         };
         if let Some(mut again) = again.filter(|_| twist > 0) {
-            if twist % 2 == 0 {
+            if twist.is_multiple_of(2) {
                 again.payload.data = Bytes::from_static(b"another");
             }
             jobs.push(again);

@@ -134,7 +134,7 @@ impl Run {
             .iter()
             .filter_map(|act| resolver.resolve(act, &self.model, now, floor))
             .collect();
-        if commands.is_empty() && self.model.index % 2 == 0 {
+        if commands.is_empty() && self.model.index.is_multiple_of(2) {
             return self.skip();
         }
         self.entry(commands)
@@ -269,7 +269,7 @@ impl Run {
             }
             (Command::Report { session, results, .. }, Reply::Reported(answers)) => {
                 for (result, answer) in results.iter().zip(answers) {
-                    let how = self.how(result, *answer);
+                    let how = Self::how(result, *answer);
                     self.facts.push(Fact::Reported {
                         job: result.job,
                         session: *session,
@@ -288,15 +288,14 @@ impl Run {
         }
     }
 
-    fn how(&self, result: &muster_core::AttemptReport, answer: ReportReply) -> How {
+    fn how(result: &muster_core::AttemptReport, answer: ReportReply) -> How {
         use muster_core::AttemptOutcome::*;
         match &result.outcome {
             Succeeded { .. } => How::Succeeded,
             Failed { retryable: false, .. } => How::FailedForGood,
-            Failed { .. } => How::Failed,
             Preempted | Snoozed { .. } => How::Uncounted,
             Cancelled if answer == ReportReply::Accepted(JobState::Cancelled) => How::Cancelled,
-            Cancelled => How::Failed,
+            Failed { .. } | Cancelled => How::Failed,
         }
     }
 

@@ -186,11 +186,11 @@ impl NetTransferLeader<TypeConfig> for Peer {
 }
 
 impl NetStreamAppend<TypeConfig> for Peer {
-    fn stream_append<'s, S>(
-        &'s mut self,
+    fn stream_append<S>(
+        &mut self,
         input: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<AppendResult, RpcError>>, RpcError>>
+    ) -> BoxFuture<'_, Result<BoxStream<'_, Result<AppendResult, RpcError>>, RpcError>>
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {

@@ -1,7 +1,6 @@
 //! Three nodes in this process, and a worker that speaks the raw protocol.
 
-#![allow(dead_code)]
-
+use std::fmt::Write as _;
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -40,8 +39,9 @@ impl Cluster {
         let mut text = "cluster = \"test\"\n".to_owned();
         for (position, pair) in ports.chunks(2).enumerate() {
             let id = position + 1;
-            text += &format!(
-                "[[node]]\nid = {id}\napi = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\ndata = \"node-{id}\"\n",
+            let _ = writeln!(
+                text,
+                "[[node]]\nid = {id}\napi = \"127.0.0.1:{}\"\npeer = \"127.0.0.1:{}\"\ndata = \"node-{id}\"",
                 pair[0], pair[1]
             );
         }

@@ -163,7 +163,8 @@ fn entries_outside_memory_are_read_from_disk_and_joined() {
 
 #[test]
 fn a_damaged_entry_is_named() {
-    let damage: [(&str, fn(&mut Vec<u8>)); 4] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damage: [(&str, Damage); 4] = [
         ("a bit of the data", |bytes| bytes[HEADER + 3] ^= 4),
         ("a bit of the term", |bytes| bytes[3] ^= 1),
         ("the end is cut", |bytes| bytes.truncate(bytes.len() - 1)),

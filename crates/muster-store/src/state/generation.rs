@@ -130,15 +130,14 @@ fn family_options(cache: &Cache) -> Options {
 /// Number of the generation in force; makes the pointer in a new directory and removes all other generations.
 pub(super) fn current(dir: &Path) -> Result<u64> {
     const WHAT: &str = "pointer to the state in force";
-    let number = match files::read_small(&dir.join(POINTER))? {
-        Some(bytes) => std::str::from_utf8(&bytes)
+    let number = if let Some(bytes) = files::read_small(&dir.join(POINTER))? {
+        std::str::from_utf8(&bytes)
             .ok()
             .and_then(|text| text.trim().parse().ok())
-            .ok_or_else(|| Error::damaged(WHAT, "it is not a number"))?,
-        None => {
-            point(dir, 1)?;
-            1
-        }
+            .ok_or_else(|| Error::damaged(WHAT, "it is not a number"))?
+    } else {
+        point(dir, 1)?;
+        1
     };
     let keep = name(number);
     for entry in std::fs::read_dir(dir).map_err(Error::io(format!("listing {}", dir.display())))? {

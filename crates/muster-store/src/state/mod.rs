@@ -217,7 +217,7 @@ impl StateStore {
         if let Some(row) = self.shared.overlay.lock().job(id) {
             return Ok(Some(row));
         }
-        history::job(&*self.state(), id)
+        history::job(&self.state(), id)
     }
 
     /// The ended job that held an idempotency key last.
@@ -228,7 +228,7 @@ impl StateStore {
     /// The same, with the time from which the key binds.
     pub fn history_key_holder(&self, tenant: TenantId, key: &str) -> Result<Option<KeyHolder>> {
         let in_overlay = self.shared.overlay.lock().holder(tenant, key);
-        let on_disk = history::holder(&*self.state(), tenant, key)?;
+        let on_disk = history::holder(&self.state(), tenant, key)?;
         Ok([in_overlay, on_disk]
             .into_iter()
             .flatten()
@@ -249,7 +249,7 @@ impl StateStore {
         let (from, to) = history::page_range(tenant, page);
         // One more than can be looked at, to know whether there is more.
         let overlay = self.shared.overlay.lock().range(from, to, budget.saturating_add(1));
-        history::list(&*self.state(), overlay, (from, to), filter, limit, budget)
+        history::list(&self.state(), overlay, (from, to), filter, limit, budget)
     }
 
     /// Packs what the last checkpoint wrote into one file and removes the snapshot before it. Blocks on the disk.

@@ -11,7 +11,7 @@ use crate::samples;
 
 fn options(dir: &Path) -> StoreOptions {
     StoreOptions {
-        flush_interval: Duration::from_secs(3600),
+        flush_interval: Duration::from_hours(1),
         ..StoreOptions::new(dir)
     }
 }

@@ -69,10 +69,8 @@ pub fn check(history: &[Fact]) -> Result<(), String> {
                     return Err(format!("job {job} went over its budget: {limits:?}"));
                 }
             }
-            Fact::Present { job } => {
-                if jobs.get(job).is_some_and(|count| count.for_good) {
-                    return Err(format!("job {job} lives on after a failure for good"));
-                }
+            Fact::Present { job } if jobs.get(job).is_some_and(|count| count.for_good) => {
+                return Err(format!("job {job} lives on after a failure for good"));
             }
             _ => {}
         }

@@ -24,10 +24,8 @@ pub fn check(history: &[Fact]) -> Result<(), String> {
                 tenant,
                 rate: Some(rate),
                 ..
-            } => {
-                if tenants.get(tenant).is_none_or(|(limit, _)| limit != rate) {
-                    tenants.insert(*tenant, (*rate, Vec::new()));
-                }
+            } if tenants.get(tenant).is_none_or(|(limit, _)| limit != rate) => {
+                tenants.insert(*tenant, (*rate, Vec::new()));
             }
             Fact::Limited { tenant, rate: None, .. } => {
                 tenants.remove(tenant);

@@ -100,7 +100,7 @@ impl Model {
                 };
                 expect(answers.len() == results.len(), "one answer per result", reply)?;
                 for (result, answer) in results.iter().zip(answers) {
-                    self.report(result, answer, known)?;
+                    self.report(result, *answer, known)?;
                 }
                 if let Some(session) = self
                     .sessions
@@ -437,7 +437,7 @@ impl Model {
         self.jobs.iter_mut().find(|job| job.spec.id == id).expect("known")
     }
 
-    fn report(&mut self, report: &muster_core::AttemptReport, answer: &ReportReply, known: Answer) -> Check {
+    fn report(&mut self, report: &muster_core::AttemptReport, answer: ReportReply, known: Answer) -> Check {
         // The token decides, whichever session brings it: a worker may report what it did before it reconnected.
         let found = self
             .jobs
@@ -462,7 +462,7 @@ impl Model {
                 ReportReply::Repeated => taken,
                 ReportReply::LeaseLost => !last,
             };
-            return expect(allowed, "the lease to be lost or the report known", answer);
+            return expect(allowed, "the lease to be lost or the report known", &answer);
         };
         let (how, wait) = match &report.outcome {
             AttemptOutcome::Succeeded { result } => {
@@ -482,8 +482,8 @@ impl Model {
         self.end_lease(at, how, wait);
         let job = &mut self.jobs[at];
         match answer {
-            ReportReply::Accepted(state) if job.is(*state) => {
-                job.states = vec![*state];
+            ReportReply::Accepted(state) if job.is(state) => {
+                job.states = vec![state];
                 Ok(())
             }
             _ => Err(format!("expected Accepted({:?}), the core said {answer:?}", job.states)),
