@@ -83,9 +83,17 @@ impl Raft {
                 drop(alive);
             })
             .map_err(|err| Error::Start(err.to_string()))?;
-        let parts = parts
-            .await
-            .map_err(|_| Error::Start("the raft thread ended".to_owned()))??;
+        let parts = match parts.await {
+            Ok(Ok(parts)) => parts,
+            failed => {
+                // The caller may close the store or remove its directory next.
+                wait_for_end(ended).await;
+                return Err(match failed {
+                    Ok(Err(error)) => error,
+                    _ => Error::Start("the raft thread ended".to_owned()),
+                });
+            }
+        };
         Ok(Self(Arc::new(Inner {
             options,
             store,
@@ -296,8 +304,11 @@ impl Raft {
     /// Stops taking part, closes the peer server, writes a last checkpoint. The caller closes the store afterwards.
     pub async fn shutdown(&self) {
         self.0.stop.cancel();
-        let mut ended = self.0.ended.clone();
-        // Ends with an error when the thread drops its side.
-        while ended.changed().await.is_ok() {}
+        wait_for_end(self.0.ended.clone()).await;
     }
+}
+
+async fn wait_for_end(mut ended: watch::Receiver<()>) {
+    // Ends with an error when the thread drops its side.
+    while ended.changed().await.is_ok() {}
 }
