@@ -31,7 +31,7 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<Figures> {
             let (mut jobs, mut errors, mut last_error, mut times) = (0, 0, None, Vec::new());
             while errors == 0 && budget.take(u64::from(batch)) {
                 let begin = Instant::now();
-                let items = (0..batch).map(|_| (payload(bytes, epoch), to(&queue)));
+                let items = (0..batch).map(|_| (payload(bytes, epoch, Instant::now()), to(&queue)));
                 for result in client.enqueue_many_raw(items).await {
                     match result {
                         Ok(_) => jobs += 1,

@@ -20,7 +20,7 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<Figures> {
     let mut filled = 0;
     while filled < jobs {
         let count = FILL.min(jobs - filled);
-        let items = (0..count).map(|_| (payload(bytes, epoch), to(&queue)));
+        let items = (0..count).map(|_| (payload(bytes, epoch, Instant::now()), to(&queue)));
         for result in bench.client.enqueue_many_raw(items).await {
             result.context("filling the queue")?;
         }

@@ -23,14 +23,15 @@ pub(crate) async fn run(bench: &mut Bench, callers: u32) -> Result<Figures> {
     let queue = bench.queue();
     let name = format!("enqueue, {callers} callers");
     let bar = bar(&name, bench.args.jobs);
+    let epoch = Instant::now();
     // Opens the stream.
     let warm_up = bench
         .client
-        .enqueue_raw(payload(bench.args.payload_bytes, Instant::now()), to(&queue))
+        .enqueue_raw(payload(bench.args.payload_bytes, epoch, epoch), to(&queue))
         .await;
     warm_up.context("enqueueing a first job")?;
     let meter = bench.meter(name).await?;
-    let done = call(bench, &bench.budget(), callers, &queue, Instant::now(), &bar).await?;
+    let done = call(bench, &bench.budget(), callers, &queue, epoch, &bar).await?;
     let figures = meter.end(done.jobs, done.errors, done.times.quantiles(), None).await?;
     bar.finish_and_clear();
     bench.empty(&queue, done.jobs + 1).await?;
@@ -94,7 +95,10 @@ async fn caller(
     let mut times = Vec::new();
     while budget.take(1) {
         let begin = Instant::now();
-        if let Err(error) = client.enqueue_raw(payload(bytes, epoch), to(&queue)).await {
+        if let Err(error) = client
+            .enqueue_raw(payload(bytes, epoch, Instant::now()), to(&queue))
+            .await
+        {
             return (times, Some(error));
         }
         times.push(begin.elapsed());

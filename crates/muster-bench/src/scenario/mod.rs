@@ -164,17 +164,17 @@ async fn log_index(client: &Client) -> Result<u64> {
         .last_log_index)
 }
 
-/// A payload that carries the time of its making, in microseconds since `epoch`.
-fn payload(bytes: u32, epoch: Instant) -> RawJob {
+/// A payload that carries the time at which it was due, in microseconds since `epoch`.
+fn payload(bytes: u32, epoch: Instant, due: Instant) -> RawJob {
     let mut data = vec![0x20; bytes as usize];
-    let stamp = (epoch.elapsed().as_micros() as u64).to_le_bytes();
+    let stamp = (due.saturating_duration_since(epoch).as_micros() as u64).to_le_bytes();
     for (to, from) in data.iter_mut().zip(stamp) {
         *to = from;
     }
     RawJob::new(KIND, data)
 }
 
-/// How long ago the payload was made.
+/// How long ago the payload was due.
 fn age(payload: &RawPayload, epoch: Instant) -> Option<Duration> {
     let stamp: [u8; 8] = payload.data.get(..8)?.try_into().ok()?;
     Some(
