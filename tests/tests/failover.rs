@@ -485,3 +485,42 @@ async fn followers_restarted_in_turn_disturb_nobody() {
     worker.stop().await;
     cluster.agree().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_missed_what_was_purged_gets_a_snapshot() {
+    const JOBS: usize = 80;
+    let mut cluster = Cluster::start_with("[raft]\nlog_keep_bytes = \"1MiB\"\n").await;
+    let away = cluster.follower().await;
+    cluster.kill(away);
+    let leader = cluster.leader().await;
+    let client = cluster.client_at(leader).await;
+    let mut ids = BTreeSet::new();
+    for at in 0..JOBS {
+        // 64 KiB that cannot be compressed, 5 MiB in all.
+        let mut noise = at as u64 + 1;
+        let next = || {
+            noise ^= noise << 13;
+            noise ^= noise >> 7;
+            noise ^= noise << 17;
+            noise as u8
+        };
+        let payload: Vec<u8> = std::iter::repeat_with(next).take(64 << 10).collect();
+        let enqueued = client.enqueue_raw(RawJob::new("late", payload), Enqueue::new()).await;
+        ids.insert(enqueued.unwrap().id.to_string());
+    }
+    eventually("the leader purges its log", LONG, || async {
+        cluster.log(leader).contains("the log is purged").then_some(())
+    })
+    .await;
+    cluster.start_node(away);
+    cluster.agree().await;
+    assert!(
+        cluster.log(away).contains("snapshot received"),
+        "it caught up otherwise: {}",
+        cluster.log(away)
+    );
+    // What it got is whole: it serves alone with the other that was up.
+    cluster.kill(leader);
+    cluster.leader().await;
+    assert_same(&states(&cluster.client_at(away).await).await, &ids);
+}

@@ -12,11 +12,11 @@ mod node;
 mod options;
 mod peer;
 mod proposer;
+mod purge;
 mod reads;
 mod role;
 mod sink;
 mod storage;
-mod storage_file;
 mod types;
 
 pub use crate::error::{Error, ProposeError, ReadError};

@@ -25,6 +25,7 @@ use crate::leadership::{Lead, watch_leadership};
 use crate::options::RaftOptions;
 use crate::peer::{Channels, Lane, MESSAGE_BYTES_MAX, Network, PeerServer, Running, session_out};
 use crate::proposer::{Call, Proposer, Submitter};
+use crate::purge::Purger;
 use crate::reads::{ReadCall, Reader};
 use crate::role::Role;
 use crate::sink::ApplySink;
@@ -119,6 +120,7 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
         store: store.clone(),
         cluster: Arc::new(watch::Sender::new(None)),
         running: Arc::new(OnceLock::new()),
+        receiving: Arc::default(),
     };
     let serving = serve(listener, server.clone(), closing)?;
     let starter = Starter {
@@ -180,6 +182,12 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
         fatal: fatal.clone(),
         cluster,
     };
+    let purger = Purger {
+        raft: raft.clone(),
+        store: store.clone(),
+        options: options.clone(),
+    };
+    tokio::spawn(purger.run(stop.clone()));
     spawn_tasks(
         &handle,
         &options,

@@ -32,6 +32,11 @@ pub struct RaftOptions {
     pub election_min: Duration,
     /// Greatest such silence; each node draws anew between the two. Default 900 ms.
     pub election_max: Duration,
+    /// Log kept for members that were away, in bytes. More is dropped as soon as the state is flushed; a member that needs
+    /// it gets a snapshot. Default 256 MiB, at least 1 MiB.
+    pub log_keep_bytes: u64,
+    /// Older entries are dropped even if the log is small. Default 1 hour, at least 1 minute.
+    pub log_keep: Duration,
     /// Most commands in one log entry. Default 4,096.
     pub entry_commands_max: usize,
     /// Encoded size from which an entry takes no further command, in bytes. Default 512 KiB. A larger command
@@ -57,6 +62,8 @@ impl RaftOptions {
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(500),
             election_max: Duration::from_millis(900),
+            log_keep_bytes: 256 << 20,
+            log_keep: Duration::from_hours(1),
             entry_commands_max: 4_096,
             entry_bytes: 512 << 10,
             command_bytes_max: 20 << 20,
@@ -94,6 +101,15 @@ impl RaftOptions {
                 "election_max is {:?}, must be at least five heartbeats of {:?}",
                 self.election_max, self.heartbeat
             ));
+        }
+        if self.log_keep_bytes < 1 << 20 {
+            return invalid(format!(
+                "log_keep_bytes is {} bytes, must be at least 1 MiB",
+                self.log_keep_bytes
+            ));
+        }
+        if self.log_keep < Duration::from_mins(1) {
+            return invalid(format!("log_keep is {:?}, must be at least 1 minute", self.log_keep));
         }
         if !(1..=16).contains(&self.entries_in_flight_max) || self.entry_commands_max == 0 {
             return invalid("entries_in_flight_max must be 1 to 16, entry_commands_max above 0".to_owned());

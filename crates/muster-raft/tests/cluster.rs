@@ -8,9 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Cluster, enqueue, enqueue_command, eventually, has, soon};
-use muster_core::{Reply, SessionId};
+use common::{Cluster, enqueue, enqueue_command, eventually, has, job, soon};
+use muster_core::{Command, Reply, SessionId};
 use muster_raft::{ProposeError, Role};
+use rand::rngs::StdRng;
+use rand::{RngCore, SeedableRng};
 use tokio::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -239,5 +241,43 @@ async fn a_node_that_missed_a_purged_part_of_the_log_gets_a_snapshot() {
     cluster.start_one(behind).await.unwrap();
     cluster.raft(behind).linearize(soon()).await.unwrap();
     assert!(cluster.raft(behind).read(|core| (0..60).all(|id| has(core, id))));
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_purged_by_itself_and_a_node_that_was_away_gets_a_snapshot() {
+    let mut cluster = Cluster::new(3);
+    cluster.change = |options| options.log_keep_bytes = 1 << 20;
+    cluster.start_all().await;
+    let (leader, away) = (cluster.leader().await, cluster.follower().await);
+    cluster.stop(away).await;
+    let raft = cluster.raft(leader).clone();
+    // Incompressible payloads of 4 MiB in all.
+    for id in 0..64 {
+        let mut spec = job(id);
+        let mut noise = vec![0; 64 << 10];
+        StdRng::seed_from_u64(id as u64).fill_bytes(&mut noise);
+        spec.payload.data = noise.into();
+        let reply = raft.propose(Command::Enqueue(spec.into()), soon()).await.unwrap();
+        assert!(matches!(reply, Reply::Enqueued(_)), "{reply:?}");
+    }
+    let running: Vec<_> = cluster.nodes.values().map(|node| node.raft.clone()).collect();
+    eventually("both nodes purge", || {
+        running
+            .iter()
+            .all(|raft| raft.status().purged_index > 20 && raft.store().log().bytes() < 3 << 20)
+    })
+    .await;
+    drop(running);
+    cluster.start_one(away).await.unwrap();
+    cluster.raft(away).linearize(soon()).await.unwrap();
+    assert!(cluster.raft(away).read(|core| (0..64).all(|id| has(core, id))));
+    assert_eq!(*cluster.nodes[&away].sink.restored.lock().unwrap(), 1);
+    drop(raft);
+    // All of them start again from their states and what is left of their logs.
+    cluster.stop_all().await;
+    cluster.start_all().await;
+    cluster.raft(away).linearize(soon()).await.unwrap();
+    assert!(cluster.raft(away).read(|core| (0..64).all(|id| has(core, id))));
     cluster.stop_all().await;
 }

@@ -66,6 +66,12 @@ pub struct RaftTable {
     /// Greatest such silence. Default `"900ms"`.
     #[serde(with = "duration")]
     pub election_max: Duration,
+    /// Log kept for nodes that were away; one that needs more gets a snapshot. Default `"256MiB"`, at least `"1MiB"`.
+    #[serde(deserialize_with = "crate::size::deserialize")]
+    pub log_keep_bytes: usize,
+    /// Older entries are dropped even if the log is small. Default `"1h"`, at least `"1m"`.
+    #[serde(with = "duration")]
+    pub log_keep: Duration,
 }
 
 impl Default for RaftTable {
@@ -75,6 +81,8 @@ impl Default for RaftTable {
             heartbeat: options.heartbeat,
             election_min: options.election_min,
             election_max: options.election_max,
+            log_keep_bytes: options.log_keep_bytes as usize,
+            log_keep: options.log_keep,
         }
     }
 }
@@ -200,6 +208,8 @@ impl ServerConfig {
             heartbeat: self.raft.heartbeat,
             election_min: self.raft.election_min,
             election_max: self.raft.election_max,
+            log_keep_bytes: self.raft.log_keep_bytes as u64,
+            log_keep: self.raft.log_keep,
             ..RaftOptions::new(id, members.collect())
         }
     }

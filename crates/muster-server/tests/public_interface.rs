@@ -495,6 +495,9 @@ async fn health_reflection_and_status_answer_and_all_ends_on_stop() {
         assert!(names.contains(service), "{names:?}");
     }
 
+    // A node that has answered a read has heard of the members.
+    let read = cluster.jobs(2).list_jobs(v1::ListJobsRequest::default()).await;
+    read.expect("answered");
     let mut admin = v1::cluster_service_client::ClusterServiceClient::new(cluster.channels[2].clone());
     let status = admin
         .get_status(v1::GetStatusRequest {})

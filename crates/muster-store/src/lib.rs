@@ -14,7 +14,7 @@
 //! | `log/` | RocksDB: entries, vote, purge position; every write synced |
 //! | `state-N/` | RocksDB: rows, history and their indexes; no write-ahead log |
 //! | `state.current` | names the state directory in force |
-//! | `snapshots/` | snapshot files, built and being received |
+//! | `snapshots/` | snapshots being sent, as hard links, and being received |
 
 pub mod codec;
 mod error;
@@ -37,6 +37,6 @@ pub use crate::log::{AppendDone, EntryKind, LogBounds, LogEntry, LogPosition, Lo
 pub use crate::options::StoreOptions;
 pub use crate::probe::disk_sync_rate;
 pub use crate::state::{
-    Checkpoint, CheckpointStats, HistoryCursor, KeyHolder, Loaded, SnapshotFile, SnapshotInfo, StateStore,
+    Checkpoint, CheckpointStats, HistoryCursor, KeyHolder, Loaded, PinnedSnapshot, SnapshotInfo, StateStore,
 };
 pub use crate::store::Store;

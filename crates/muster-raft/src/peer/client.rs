@@ -8,7 +8,6 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use muster_core::NodeId;
 use muster_proto::peer as wire;
-use muster_store::SnapshotFile;
 use openraft::OptionalSend;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{
@@ -22,7 +21,8 @@ use tonic::{Code, Request, Status};
 
 use crate::convert;
 use crate::peer::channels::{BadAddress, Channels, Client, Lane};
-use crate::storage_file::parts;
+use crate::peer::transfer::parts;
+use crate::storage::{SnapshotData, StateSnapshot};
 use crate::types::{Address, LogId, TypeConfig, Vote};
 
 type RpcError = RPCError<TypeConfig>;
@@ -219,31 +219,54 @@ impl NetStreamAppend<TypeConfig> for Peer {
 }
 
 impl NetSnapshot<TypeConfig> for Peer {
-    type SnapshotData = SnapshotFile;
+    type SnapshotData = SnapshotData;
 
     async fn full_snapshot(
         &mut self,
         vote: Vote,
-        snapshot: crate::storage::FileSnapshot,
+        snapshot: StateSnapshot,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let head = wire::SnapshotHead {
-            header: Some(self.channels.header(self.target)),
+        let lost = |error: &Status| StreamingError::Unreachable(Unreachable::new(error));
+        let SnapshotData::Own(pinned) = snapshot.snapshot else {
+            return Err(lost(&Status::internal("only a node's own snapshot can be sent")));
+        };
+        let header = self.channels.header(self.target);
+        let mut head = wire::SnapshotHead {
+            header: Some(header),
             vote: Some(convert::vote_out(vote)),
             last_log: snapshot.meta.last_log_id.map(convert::log_id_out),
             membership: Some(convert::stored_membership_out(&snapshot.meta.last_membership)),
-            bytes: snapshot.snapshot.bytes,
+            bytes: pinned.bytes,
+            id: pinned.id,
+            offset: 0,
         };
-        let lost = |error: &Status| StreamingError::Unreachable(Unreachable::new(error));
         let mut client = self
             .channels
             .client(self.target, Some(&self.node), Lane::Bulk)
             .map_err(|err| StreamingError::Unreachable(Unreachable::new(&err)))?;
-        let request = timed(parts(snapshot.snapshot.path, head), &option);
+        let transfer = async {
+            let question = wire::SnapshotOffsetRequest {
+                header: Some(header),
+                id: pinned.id,
+            };
+            head.offset = client
+                .snapshot_offset(timed(question, &option))
+                .await?
+                .into_inner()
+                .offset;
+            tracing::info!(
+                to = self.target,
+                bytes = head.bytes,
+                from = head.offset,
+                "sending a snapshot"
+            );
+            client.snapshot(timed(parts(pinned, head), &option)).await
+        };
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
-            reply = client.snapshot(request) => {
+            reply = transfer => {
                 let reply = reply.map_err(|status| lost(&status))?.into_inner();
                 let vote = convert::vote_in(reply.vote).map_err(|err| lost(&Status::internal(err.to_string())))?;
                 Ok(SnapshotResponse::new(vote))

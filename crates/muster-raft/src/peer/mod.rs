@@ -4,6 +4,7 @@ mod channels;
 mod client;
 mod forwarded;
 mod server;
+mod transfer;
 
 pub(crate) use channels::{Channels, Lane};
 pub(crate) use client::Network;

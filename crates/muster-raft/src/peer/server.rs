@@ -7,7 +7,7 @@ use futures::{Stream, StreamExt};
 use muster_core::{NodeId, SessionId};
 use muster_proto::peer as wire;
 use muster_proto::peer::peer_server::Peer;
-use muster_store::{Identity, SnapshotFile, SnapshotInfo, Store};
+use muster_store::{Identity, Store};
 use openraft::errors::Fatal;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse};
 use parking_lot::Mutex;
@@ -18,12 +18,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::convert::{self, Malformed};
 use crate::leadership::Lead;
+use crate::peer::transfer;
 use crate::peer::{GROUP, forwarded};
 use crate::proposer::{Admission, Call};
 use crate::reads::ReadCall;
 use crate::role::Role;
 use crate::sink::ApplySink;
-use crate::storage_file;
+use crate::storage::SnapshotData;
 use crate::types::{LogId, OpenRaft, SnapshotMeta, TypeConfig};
 
 /// A read index that another node waits for; its own deadline is shorter.
@@ -52,6 +53,8 @@ pub(crate) struct PeerServer {
     /// The cluster this node belongs to.
     pub(crate) cluster: Arc<watch::Sender<Option<u128>>>,
     pub(crate) running: Arc<OnceLock<Running>>,
+    /// Held while a snapshot arrives.
+    pub(crate) receiving: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl PeerServer {
@@ -281,8 +284,12 @@ impl Peer for PeerServer {
             .ok_or_else(|| Status::invalid_argument("the snapshot has no head"))?;
         let (running, from) = self.admit(head.header)?;
         let failed = |err: muster_store::Error| Status::internal(err.to_string());
-        let path = self.store.state().receiving_path().map_err(failed)?;
-        let bytes = storage_file::receive(parts, &path, first).await?;
+        // A stream that broke may not have noticed it yet.
+        let Ok(_turn) = self.receiving.try_lock() else {
+            return Err(Status::unavailable("another snapshot is being received"));
+        };
+        let path = self.store.state().receiving_path(from, head.id).map_err(failed)?;
+        let bytes = transfer::receive(parts, &path, head.offset, first).await?;
         if bytes != head.bytes {
             return Err(Status::data_loss(format!(
                 "the snapshot has {bytes} bytes, {} were announced",
@@ -295,14 +302,7 @@ impl Peer for PeerServer {
             last_log_id: head.last_log.map(convert::log_id_in),
             last_membership: convert::stored_membership_in(stored).map_err(invalid)?,
         };
-        let snapshot = SnapshotFile {
-            info: SnapshotInfo {
-                applied: meta.last_log_id.map(convert::position),
-                membership: convert::stored_membership_bytes(&meta.last_membership),
-            },
-            path,
-            bytes,
-        };
+        let snapshot = SnapshotData::Received(path);
         let vote = convert::vote_in(head.vote).map_err(invalid)?;
         let snapshot = openraft::Snapshot { meta, snapshot };
         let response = running
@@ -312,6 +312,19 @@ impl Peer for PeerServer {
             .map_err(stopped)?;
         Ok(Response::new(wire::SnapshotReply {
             vote: Some(convert::vote_out(response.vote)),
+        }))
+    }
+
+    async fn snapshot_offset(
+        &self,
+        request: Request<wire::SnapshotOffsetRequest>,
+    ) -> Result<Response<wire::SnapshotOffsetReply>, Status> {
+        let request = request.into_inner();
+        let (_, from) = self.admit(request.header)?;
+        let path = self.store.state().receiving_path(from, request.id);
+        let path = path.map_err(|err| Status::internal(err.to_string()))?;
+        Ok(Response::new(wire::SnapshotOffsetReply {
+            offset: transfer::received_bytes(&path).await,
         }))
     }
 

@@ -1,13 +1,15 @@
 //! Writing the applied state back to the store.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use muster_store::{SnapshotFile, SnapshotInfo, Store};
+use muster_store::{PinnedSnapshot, SnapshotInfo, Store};
 use parking_lot::Mutex;
 
 use crate::error::Error;
 use crate::handle::CheckpointStats;
+use crate::storage::snapshot::SnapshotData;
 use crate::storage::state::Applied;
 
 /// Everything that writes the state store goes through here, one at a time: a checkpoint taken before a snapshot was
@@ -53,20 +55,33 @@ impl Checkpointer {
         })
     }
 
-    /// Packs the state as it is now into one file. Blocks on the disk.
-    pub(crate) fn snapshot(&self) -> Result<SnapshotFile, Error> {
+    /// Pins the state as it is now. Blocks on the disk.
+    pub(crate) fn snapshot(&self) -> Result<Arc<PinnedSnapshot>, Error> {
         let _turn = self.turn.lock();
         self.write_in_turn()?;
-        Ok(self.store.state().build_snapshot()?)
+        Ok(self.store.state().pin_snapshot()?)
     }
 
     /// Replaces everything by a received snapshot. Blocks on the disk. Readers see the old state until the new one is
     /// complete.
-    pub(crate) fn install(&self, path: &std::path::Path) -> Result<SnapshotInfo, Error> {
+    pub(crate) fn install(&self, snapshot: &SnapshotData) -> Result<SnapshotInfo, Error> {
         let _turn = self.turn.lock();
-        let info = self.store.state().install_snapshot(path)?;
+        let path = match snapshot {
+            SnapshotData::Received(path) => path.clone(),
+            SnapshotData::Own(pinned) => self.packed(pinned)?,
+        };
+        let info = self.store.state().install_snapshot(&path)?;
         let restored = Applied::restore(self.store.state().load()?)?;
         *self.state.lock() = restored;
         Ok(info)
+    }
+
+    /// A snapshot that comes from a node of this process.
+    fn packed(&self, pinned: &PinnedSnapshot) -> Result<PathBuf, Error> {
+        let path = self.store.state().receiving_path(0, pinned.id)?;
+        let failed = |error: std::io::Error| Error::Storage(format!("writing {}: {error}", path.display()));
+        let mut file = std::fs::File::create(&path).map_err(failed)?;
+        pinned.pack(&mut file)?;
+        Ok(path)
     }
 }

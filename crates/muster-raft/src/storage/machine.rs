@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::{Stream, TryStreamExt};
 use muster_core::{Event, LogIndex, Reply};
-use muster_store::{SnapshotFile, Store};
+use muster_store::Store;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::sink::{AppliedEntry, ApplySink};
 use crate::storage::checkpoint::Checkpointer;
-use crate::storage::snapshot::{Builder, FileSnapshot, with_meta};
+use crate::storage::snapshot::{Builder, SnapshotData, StateSnapshot, own};
 use crate::storage::state::Applied;
 use crate::types::{Entry, LeaderId, LogId, Replies, SnapshotMeta, StoredMembership, TypeConfig};
 
@@ -115,7 +115,7 @@ impl Machine {
 }
 
 impl RaftStateMachine<TypeConfig> for Machine {
-    type SnapshotData = SnapshotFile;
+    type SnapshotData = SnapshotData;
     type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
@@ -145,23 +145,27 @@ impl RaftStateMachine<TypeConfig> for Machine {
         Builder(self.checkpointer.clone())
     }
 
-    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotFile) -> Result<(), io::Error> {
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> Result<(), io::Error> {
         let current = self.state.lock().last;
         if current.is_some() && current >= meta.last_log_id {
             return Ok(());
         }
         let checkpointer = self.checkpointer.clone();
-        let installed = tokio::task::spawn_blocking(move || checkpointer.install(&snapshot.path)).await;
+        let installed = tokio::task::spawn_blocking(move || checkpointer.install(&snapshot)).await;
         installed.map_err(io::Error::other)?.map_err(io::Error::other)?;
         self.publish();
         self.sink.restored();
         Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<FileSnapshot>, io::Error> {
+    /// Asked for at the start and for each transfer. A member that lags needs what was purged, and no more.
+    async fn get_current_snapshot(&mut self) -> Result<Option<StateSnapshot>, io::Error> {
         let store = self.store.clone();
-        let found = tokio::task::spawn_blocking(move || store.state().current_snapshot()).await;
-        let file = found.map_err(io::Error::other)?.map_err(io::Error::other)?;
-        file.map(with_meta).transpose().map_err(io::Error::other)
+        let found = tokio::task::spawn_blocking(move || {
+            let purged = store.log().bounds().purged.map_or(0, |purged| purged.index);
+            store.state().snapshot_with(purged)
+        });
+        let pinned = found.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        pinned.map(own).transpose().map_err(io::Error::other)
     }
 }

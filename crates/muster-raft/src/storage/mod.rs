@@ -12,5 +12,5 @@ mod suite;
 pub(crate) use checkpoint::Checkpointer;
 pub(crate) use log::LogAdapter;
 pub(crate) use machine::Machine;
-pub(crate) use snapshot::FileSnapshot;
+pub(crate) use snapshot::{SnapshotData, StateSnapshot};
 pub(crate) use state::Applied;

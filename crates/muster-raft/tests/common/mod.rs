@@ -48,6 +48,8 @@ pub struct Cluster {
     pub members: Vec<MemberConfig>,
     listeners: BTreeMap<NodeId, TcpListener>,
     pub nodes: BTreeMap<NodeId, Node>,
+    /// Changes the options of nodes that are started from now on.
+    pub change: fn(&mut RaftOptions),
 }
 
 impl Cluster {
@@ -69,6 +71,7 @@ impl Cluster {
             members,
             listeners,
             nodes: BTreeMap::new(),
+            change: |_| (),
         }
     }
 
@@ -97,7 +100,9 @@ impl Cluster {
     }
 
     pub fn options(&self, id: NodeId) -> RaftOptions {
-        RaftOptions::new(id, self.members.clone())
+        let mut options = RaftOptions::new(id, self.members.clone());
+        (self.change)(&mut options);
+        options
     }
 
     pub fn listener(&mut self, id: NodeId) -> TcpListener {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, TOTAL_SST_FILES_SIZE};
 use rocksdb::{DB, DBCompressionType, DBRawIterator, Options, ReadOptions};
 
 use super::record::{Link, PURGED_KEY, Record, VOTE_KEY, Vote, decode_link, entry_index, entry_key};
@@ -23,6 +24,16 @@ pub(super) fn open(dir: &Path) -> Result<DB> {
     options.set_max_log_file_size(4 << 20);
     options.set_stats_dump_period_sec(0);
     DB::open(&options, dir).map_err(Error::database("opening the log"))
+}
+
+/// About how many bytes the database takes.
+pub(super) fn bytes(db: &DB) -> Result<u64> {
+    let mut bytes = 0;
+    for property in [TOTAL_SST_FILES_SIZE, CUR_SIZE_ALL_MEM_TABLES] {
+        let size = db.property_int_value(property);
+        bytes += size.map_err(Error::database("measuring the log"))?.unwrap_or_default();
+    }
+    Ok(bytes)
 }
 
 /// What a freshly opened log holds.

@@ -1,8 +1,10 @@
 //! What is known of the log without asking the disk: its bounds and its newest entries.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::disk::Recovered;
+use super::extent::Extent;
 use super::record::{Link, Record, Vote};
 use super::types::LogBounds;
 
@@ -28,11 +30,18 @@ pub(super) struct Index {
     /// comes twice, and the entry that was not synced must stay.
     appends: u64,
     synced: u64,
+    /// How much there is, on disk and in memory.
+    pub extent: Extent,
 }
 
 impl Index {
-    /// As found on disk.
-    pub fn new(recovered: Recovered) -> Self {
+    /// As found on disk, where it takes `bytes`.
+    pub fn new(recovered: Recovered, bytes: u64) -> Self {
+        let purged = recovered.purged.map(|link| link.position);
+        let end = recovered
+            .end
+            .map(|link| link.position)
+            .filter(|end| Some(*end) != purged);
         let tail_bytes = recovered.tail.iter().map(Record::size).sum();
         let kept = |record| Kept { record, append: 0 };
         Self {
@@ -43,6 +52,7 @@ impl Index {
             tail_bytes,
             appends: 0,
             synced: 0,
+            extent: Extent::new(end, bytes, Instant::now()),
         }
     }
 
@@ -61,8 +71,10 @@ impl Index {
     /// Takes records that follow the end; returns the number of this append.
     pub fn push(&mut self, records: &[Record]) -> u64 {
         self.appends += 1;
+        let now = Instant::now();
         for record in records {
             self.tail_bytes += record.size();
+            self.extent.push(record.entry.position, record.size() as u64, now);
             self.end = Some(record.link());
             self.tail.push_back(Kept {
                 record: record.clone(),
@@ -117,6 +129,7 @@ impl Index {
             }
         }
         self.end = end;
+        self.extent.truncate(end.map(|end| end.position.index));
     }
 
     /// Drops entries up to `purged`.
@@ -125,6 +138,7 @@ impl Index {
             self.pop_front();
         }
         self.purged = Some(purged);
+        self.extent.purge(purged.position.index);
         if self.end.is_none_or(|end| end.position.index <= purged.position.index) {
             self.end = Some(purged);
         }

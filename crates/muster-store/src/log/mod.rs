@@ -9,6 +9,7 @@
 //! node must exit; on the next start it reads what is there.
 
 mod disk;
+mod extent;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod index;
@@ -28,6 +29,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -81,7 +83,7 @@ impl LogStore {
         let db = disk::open(&path)?;
         let recovered = disk::recover(&db, options.verify_bytes, options.tail_bytes_max)?;
         let mark = check_mark(&db, &recovered, mark, &files)?;
-        let index = Index::new(recovered);
+        let index = Index::new(recovered, disk::bytes(&db)?);
         let shared = Arc::new(Shared {
             options: options.clone(),
             db,
@@ -181,6 +183,19 @@ impl LogStore {
     /// Where the log begins and ends.
     pub fn bounds(&self) -> LogBounds {
         self.handle.shared.index.lock().bounds()
+    }
+
+    /// Bytes of all entries, about.
+    pub fn bytes(&self) -> u64 {
+        self.handle.shared.index.lock().extent.bytes()
+    }
+
+    /// How far the log can be purged so that at least `keep_bytes` stay, or, if it is further, everything that is younger
+    /// than `keep_for`. `None`: nothing need go. In steps of about 1 MiB or 10 s; what an earlier process left goes
+    /// all at once.
+    pub fn purge_point(&self, keep_bytes: u64, keep_for: Duration) -> Option<LogPosition> {
+        let index = self.handle.shared.index.lock();
+        index.extent.purge_point(keep_bytes, keep_for, Instant::now())
     }
 
     /// Removes all entries above a position (`None`: all entries). Durable on return.

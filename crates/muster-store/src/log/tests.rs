@@ -53,6 +53,18 @@ fn copy(from: &Path) -> TempDir {
     to
 }
 
+/// A copy made when the mark has reached `end`: it is written right after the append is answered.
+fn copy_marked(from: &Path, end: LogPosition) -> TempDir {
+    for _ in 0..1_000 {
+        let image = copy(from);
+        let (_, mark) = MarkFiles::open(image.path()).unwrap();
+        if mark.is_some_and(|mark| mark.end.is_some_and(|found| found.position == end)) {
+            return image;
+        }
+    }
+    panic!("the mark does not reach {end:?}");
+}
+
 fn copy_into(from: &Path, to: &Path) {
     for item in std::fs::read_dir(from).unwrap() {
         let item = item.unwrap();
@@ -276,7 +288,7 @@ fn a_tail_cut_anywhere_gives_a_prefix_or_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path()).unwrap();
     append(&log, entries(0..3, 1)).unwrap();
-    let marked = copy(dir.path());
+    let marked = copy_marked(dir.path(), position(2, 1));
     let synced = std::fs::metadata(wal(dir.path())).unwrap().len();
     for at in 3..6 {
         append(&log, entries(at..at + 1, 1)).unwrap();
@@ -340,12 +352,13 @@ fn a_closed_log_refuses() {
 
 #[test]
 fn the_newest_entries_stay_in_memory_while_they_are_not_synced() {
-    let mut index = Index::new(disk::Recovered {
+    let recovered = disk::Recovered {
         purged: None,
         end: None,
         vote: None,
         tail: Vec::new(),
-    });
+    };
+    let mut index = Index::new(recovered, 0);
     let first = index.push(&chain(&index, entries(0..5, 1)).unwrap());
     index.truncate(3, Some(index.get(2).unwrap().link()));
     let second = index.push(&chain(&index, entries(3..5, 2)).unwrap());

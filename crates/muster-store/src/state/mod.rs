@@ -19,14 +19,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use muster_core::{JobFilter, JobId, JobRow, TenantId};
+use muster_core::{JobFilter, JobId, JobRow, LogIndex, TenantId};
 use parking_lot::{Mutex, RwLock};
 use rocksdb::{IteratorMode, WriteBatch};
 
 use self::generation::Generation;
 use self::overlay::Overlay;
+pub use self::snapshot::PinnedSnapshot;
 use self::snapshot::Snapshots;
-pub use self::types::{Checkpoint, CheckpointStats, HistoryCursor, KeyHolder, Loaded, SnapshotFile, SnapshotInfo};
+pub use self::types::{Checkpoint, CheckpointStats, HistoryCursor, KeyHolder, Loaded, SnapshotInfo};
 use crate::codec::{Meta, decode_row, encode_key, encode_meta, encode_row};
 use crate::log::LogPosition;
 use crate::{Error, Result, StoreOptions};
@@ -252,43 +253,53 @@ impl StateStore {
         history::list(&self.state(), overlay, (from, to), filter, limit, budget)
     }
 
-    /// Packs what the last checkpoint wrote into one file and removes the snapshot before it. Blocks on the disk.
-    pub fn build_snapshot(&self) -> Result<SnapshotFile> {
-        let (files, packed) = {
-            let mut snapshots = self.shared.snapshots.lock();
-            (snapshots.scratch("files"), snapshots.scratch("packed"))
-        };
-        let meta = {
-            let mut writing = self.shared.writing.lock();
-            writing.usable()?;
-            let state = self.state();
-            self.flush_locked(&mut writing, &state)?;
-            rocksdb::checkpoint::Checkpoint::new(&state.db)
-                .and_then(|checkpoint| checkpoint.create_checkpoint(&files))
-                .map_err(Error::database("building a snapshot"))?;
-            writing.meta.clone()
-        };
-        let result = pack::pack(&files, &meta, &packed).and_then(|()| self.shared.snapshots.lock().adopt(&packed));
-        snapshot::remove(&files);
-        if result.is_err() {
-            snapshot::remove(&packed);
+    /// Pins what the last checkpoint wrote, flushed.
+    pub fn pin_snapshot(&self) -> Result<Arc<PinnedSnapshot>> {
+        let dir = self.shared.snapshots.lock().next_pin();
+        let mut writing = self.shared.writing.lock();
+        writing.usable()?;
+        let state = self.state();
+        self.flush_locked(&mut writing, &state)?;
+        let linked = rocksdb::checkpoint::Checkpoint::new(&state.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(&dir))
+            .map_err(Error::database("pinning a snapshot"));
+        let meta = writing.meta.clone();
+        drop(writing);
+        let pinned = linked.and_then(|()| PinnedSnapshot::new(dir.clone(), meta));
+        if pinned.is_err() {
+            snapshot::remove(&dir);
         }
-        result
+        Ok(Arc::new(pinned?))
     }
 
-    /// The newest snapshot built or installed here.
-    pub fn current_snapshot(&self) -> Result<Option<SnapshotFile>> {
-        Ok(self.shared.snapshots.lock().current.clone())
+    /// A snapshot that contains the entry at `least`: the one kept for transfers, or a new one that is kept from now
+    /// on. `None` when nothing was ever written.
+    pub fn snapshot_with(&self, least: LogIndex) -> Result<Option<Arc<PinnedSnapshot>>> {
+        if let Some(kept) = self.shared.snapshots.lock().kept(least) {
+            return Ok(Some(kept));
+        }
+        if self.shared.writing.lock().meta.applied.is_none() {
+            return Ok(None);
+        }
+        let pinned = self.pin_snapshot()?;
+        self.shared.snapshots.lock().keep(&pinned);
+        Ok(Some(pinned))
     }
 
-    /// A new path to which a snapshot of another node can be received before [`StateStore::install_snapshot`].
-    /// What is left there by a crash is removed on the next open.
-    pub fn receiving_path(&self) -> Result<PathBuf> {
-        Ok(self.shared.snapshots.lock().scratch("received"))
+    /// Lets go of a kept snapshot that has become old. Call it now and then.
+    pub fn expire_snapshot(&self) {
+        self.shared.snapshots.lock().expire();
+    }
+
+    /// Where the packed form of the snapshot `id` of node `from` is received before [`StateStore::install_snapshot`]. A
+    /// transfer that broke goes on at the end of that file. It is removed when another snapshot is received, and on
+    /// the next open.
+    pub fn receiving_path(&self, from: u64, id: u64) -> Result<PathBuf> {
+        self.shared.snapshots.lock().receiving(from, id)
     }
 
     /// Verifies a received snapshot file and swaps the whole state, history and overlay for it. A crash in the middle
-    /// leaves either the old state or the new. The file becomes the current snapshot.
+    /// leaves either the old state or the new. The file is removed.
     pub fn install_snapshot(&self, path: &Path) -> Result<SnapshotInfo> {
         let options = &self.shared.options;
         let mut writing = self.shared.writing.lock();
@@ -307,13 +318,10 @@ impl StateStore {
             Ok(opened) => opened,
             Err(error) => {
                 snapshot::remove(&dir);
+                snapshot::remove(path);
                 return Err(error);
             }
         };
-        // The snapshot may have been received without a sync; a file that is in force must be whole.
-        std::fs::File::open(path)
-            .and_then(|file| file.sync_all())
-            .map_err(Error::io(format!("syncing {}", path.display())))?;
         let pointed = generation::point(&options.dir, number);
         writing.note(pointed)?;
         let old = std::mem::replace(&mut *self.shared.state.write(), Arc::new(state));
@@ -325,7 +333,7 @@ impl StateStore {
         writing.flushed_at = Instant::now();
         *self.shared.durable.lock() = meta.applied;
         drop(writing);
-        self.shared.snapshots.lock().adopt(path)?;
+        snapshot::remove(path);
         Ok(snapshot::info(meta))
     }
 }

@@ -1,9 +1,10 @@
-//! Snapshot files: a database directory packed into one stream.
+//! The packed form of a snapshot: a database directory as one stream.
 //!
 //! `MUSTSNAP`, then parts: length of the body (u32), CRC-32 of the body, body; little endian. A body begins with its tag:
 //! `h` the meta (first part), `f` a file's size and name, `d` data of that file, `e` the CRC-32 over the CRCs of all parts
 //! (last part). Nothing follows the end.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
@@ -15,24 +16,21 @@ const MAGIC: &[u8; 8] = b"MUSTSNAP";
 const PART_MAX: usize = 1 << 20;
 const WHAT: &str = "snapshot";
 
-/// Packs the files of a directory; synced on return.
-pub(super) fn pack(dir: &Path, meta: &Meta, to: &Path) -> Result<()> {
-    let io = || Error::io(format!("writing snapshot {}", to.display()));
+/// Bytes of a part before its body, the tag included.
+const PART_HEAD: u64 = 9;
+
+/// Packs the files of a directory, which must not change.
+pub(super) fn pack(dir: &Path, meta: &Meta, to: &mut dyn Write) -> Result<()> {
+    let io = || Error::io(format!("packing snapshot {}", dir.display()));
     let mut parts = PartWriter {
-        out: BufWriter::with_capacity(PART_MAX, File::create(to).map_err(io())?),
+        out: BufWriter::with_capacity(PART_MAX, to),
         total: crc32fast::Hasher::new(),
     };
     parts.out.write_all(MAGIC).map_err(io())?;
     parts.write(b'h', &encode_meta(meta)?).map_err(io())?;
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(io())? {
-        names.push(entry.map_err(io())?.file_name());
-    }
-    names.sort();
     let mut buffer = vec![0; PART_MAX];
-    for name in names {
+    for (name, size) in list(dir)? {
         let mut file = File::open(dir.join(&name)).map_err(io())?;
-        let size = file.metadata().map_err(io())?.len();
         let mut head = size.to_le_bytes().to_vec();
         head.extend_from_slice(name.as_encoded_bytes());
         parts.write(b'f', &head).map_err(io())?;
@@ -46,16 +44,38 @@ pub(super) fn pack(dir: &Path, meta: &Meta, to: &Path) -> Result<()> {
     }
     let total = parts.total.clone().finalize();
     parts.write(b'e', &total.to_le_bytes()).map_err(io())?;
-    let file = parts.out.into_inner().map_err(|err| io()(err.into_error()))?;
-    file.sync_all().map_err(io())
+    parts.out.flush().map_err(io())
 }
 
-struct PartWriter {
-    out: BufWriter<File>,
+/// Names and sizes of the files of a directory, by name.
+fn list(dir: &Path) -> Result<Vec<(OsString, u64)>> {
+    let io = || Error::io(format!("listing snapshot {}", dir.display()));
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(io())? {
+        let entry = entry.map_err(io())?;
+        found.push((entry.file_name(), entry.metadata().map_err(io())?.len()));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// How much [`pack`] will write.
+pub(super) fn packed_bytes(dir: &Path, meta: &Meta) -> Result<u64> {
+    let head = MAGIC.len() as u64 + PART_HEAD + encode_meta(meta)?.len() as u64;
+    let end = PART_HEAD + 4;
+    let file = |(name, size): (OsString, u64)| {
+        let parts = 1 + size.div_ceil(PART_MAX as u64);
+        parts * PART_HEAD + 8 + name.len() as u64 + size
+    };
+    Ok(head + list(dir)?.into_iter().map(file).sum::<u64>() + end)
+}
+
+struct PartWriter<'a> {
+    out: BufWriter<&'a mut dyn Write>,
     total: crc32fast::Hasher,
 }
 
-impl PartWriter {
+impl PartWriter<'_> {
     fn write(&mut self, tag: u8, body: &[u8]) -> std::io::Result<()> {
         let mut crc = crc32fast::Hasher::new();
         crc.update(&[tag]);
@@ -67,11 +87,6 @@ impl PartWriter {
         self.out.write_all(&[tag])?;
         self.out.write_all(body)
     }
-}
-
-/// The meta of a snapshot file.
-pub(super) fn read_meta(path: &Path) -> Result<Meta> {
-    PartReader::open(path)?.meta()
 }
 
 /// Verifies a snapshot file and unpacks it into a new directory, synced on return.

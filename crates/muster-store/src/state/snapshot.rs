@@ -1,76 +1,115 @@
-//! The snapshot files of a node: built from the state, received from peers.
+//! The snapshots of a node: pinned ones, read by the node that sends them, and files received from peers.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::pack;
-use super::types::{SnapshotFile, SnapshotInfo};
+use super::types::SnapshotInfo;
 use crate::codec::Meta;
 use crate::{Error, Result, files};
 
-const ENDING: &str = ".snapshot";
+/// A transfer that broke can go on with the same snapshot for this long.
+const KEPT: Duration = Duration::from_mins(10);
 
-/// The directory of snapshot files and the one in force.
+/// The whole state and history as of one position: hard links to the files of the database, so it costs no copy. The
+/// links go with the last owner.
+#[derive(Debug)]
+pub struct PinnedSnapshot {
+    /// Names its bytes: two snapshots of one node never have the same.
+    pub id: u64,
+    /// What it contains.
+    pub info: SnapshotInfo,
+    /// Length of its packed form in bytes.
+    pub bytes: u64,
+    meta: Meta,
+    dir: PathBuf,
+}
+
+impl PinnedSnapshot {
+    pub(super) fn new(dir: PathBuf, meta: Meta) -> Result<Self> {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        Ok(Self {
+            id: since_epoch.map_or(0, |since| since.as_nanos() as u64),
+            info: info(meta.clone()),
+            bytes: pack::packed_bytes(&dir, &meta)?,
+            meta,
+            dir,
+        })
+    }
+
+    /// Writes the packed form, always the same bytes. Blocks on the disk.
+    pub fn pack(&self, to: &mut dyn Write) -> Result<()> {
+        pack::pack(&self.dir, &self.meta, to)
+    }
+}
+
+impl Drop for PinnedSnapshot {
+    fn drop(&mut self) {
+        remove(&self.dir);
+    }
+}
+
+/// The directory of snapshots.
 #[derive(Debug)]
 pub(super) struct Snapshots {
-    pub dir: PathBuf,
-    pub current: Option<SnapshotFile>,
+    dir: PathBuf,
     number: u64,
+    kept: Option<(Arc<PinnedSnapshot>, Instant)>,
 }
 
 impl Snapshots {
-    /// Finds the newest snapshot and removes everything else: older ones, and what a crash left half done.
+    /// Removes what an earlier process left: links, and files half received.
     pub fn open(dir: PathBuf) -> Result<Self> {
         files::make_dir(&dir)?;
         let io = || Error::io(format!("listing {}", dir.display()));
-        let mut newest: Option<(u64, PathBuf)> = None;
-        let mut others = Vec::new();
         for entry in std::fs::read_dir(&dir).map_err(io())? {
-            let path = entry.map_err(io())?.path();
-            match number_of(&path) {
-                Some(number) if newest.as_ref().is_none_or(|(newest, _)| *newest < number) => {
-                    others.extend(newest.replace((number, path)).map(|(_, path)| path));
-                }
-                _ => others.push(path),
-            }
+            remove(&entry.map_err(io())?.path());
         }
-        for path in others {
-            remove(&path);
-        }
-        let mut snapshots = Self {
+        Ok(Self {
             dir,
-            current: None,
-            number: newest.as_ref().map_or(0, |(number, _)| *number),
-        };
-        if let Some((_, path)) = newest {
-            match describe(&path) {
-                Ok(file) => snapshots.current = Some(file),
-                Err(error) => {
-                    // It is only a copy of the state; a new one is built when it is needed.
-                    tracing::warn!(%error, path = %path.display(), "removing an unreadable snapshot");
-                    remove(&path);
-                }
+            number: 0,
+            kept: None,
+        })
+    }
+
+    /// A new path for links.
+    pub fn next_pin(&mut self) -> PathBuf {
+        self.number += 1;
+        self.dir.join(format!("{}-pinned", self.number))
+    }
+
+    /// Keeps a snapshot for later transfers.
+    pub fn keep(&mut self, snapshot: &Arc<PinnedSnapshot>) {
+        self.kept = Some((snapshot.clone(), Instant::now()));
+    }
+
+    /// The snapshot kept, if it contains the entry at `least`.
+    pub fn kept(&self, least: u64) -> Option<Arc<PinnedSnapshot>> {
+        let (snapshot, since) = self.kept.as_ref()?;
+        let covers = snapshot.info.applied.is_some_and(|applied| applied.index >= least);
+        (covers && since.elapsed() < KEPT).then(|| snapshot.clone())
+    }
+
+    /// Lets go of a snapshot that no transfer is likely to need: its links keep files from being removed.
+    pub fn expire(&mut self) {
+        if self.kept.as_ref().is_some_and(|(_, since)| since.elapsed() >= KEPT) {
+            self.kept = None;
+        }
+    }
+
+    /// Where the snapshot `id` of a node is received. Files of other snapshots are removed: only one is under way.
+    pub fn receiving(&self, from: u64, id: u64) -> Result<PathBuf> {
+        let place = self.dir.join(format!("{from}-{id:016x}.received"));
+        let io = || Error::io(format!("listing {}", self.dir.display()));
+        for entry in std::fs::read_dir(&self.dir).map_err(io())? {
+            let path = entry.map_err(io())?.path();
+            if path != place && path.extension().is_some_and(|extension| extension == "received") {
+                remove(&path);
             }
         }
-        Ok(snapshots)
-    }
-
-    /// A new path for a file or directory that is not a snapshot yet.
-    pub fn scratch(&mut self, what: &str) -> PathBuf {
-        self.number += 1;
-        self.dir.join(format!("{}-{what}", self.number))
-    }
-
-    /// Puts a whole, synced file in force.
-    pub fn adopt(&mut self, path: &Path) -> Result<SnapshotFile> {
-        self.number += 1;
-        let place = self.dir.join(format!("{:020}{ENDING}", self.number));
-        std::fs::rename(path, &place).map_err(Error::io(format!("renaming {}", path.display())))?;
-        files::sync_dir(&self.dir)?;
-        let file = describe(&place)?;
-        if let Some(old) = self.current.replace(file.clone()) {
-            remove(&old.path);
-        }
-        Ok(file)
+        Ok(place)
     }
 }
 
@@ -79,22 +118,6 @@ pub(super) fn info(meta: Meta) -> SnapshotInfo {
         applied: meta.applied,
         membership: meta.membership,
     }
-}
-
-fn describe(path: &Path) -> Result<SnapshotFile> {
-    let meta = pack::read_meta(path)?;
-    let bytes = std::fs::metadata(path)
-        .map_err(Error::io(format!("reading {}", path.display())))?
-        .len();
-    Ok(SnapshotFile {
-        info: info(meta),
-        path: path.to_owned(),
-        bytes,
-    })
-}
-
-fn number_of(path: &Path) -> Option<u64> {
-    path.file_name()?.to_str()?.strip_suffix(ENDING)?.parse().ok()
 }
 
 /// Removes a file or directory; one that stays is removed by the next open.

@@ -62,6 +62,12 @@ fn job(number: u64, index: u64) -> Arc<JobRow> {
     Arc::new(samples::job(number, index))
 }
 
+fn packed(snapshot: &PinnedSnapshot) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    snapshot.pack(&mut bytes).unwrap();
+    bytes
+}
+
 const TENANT: TenantId = TenantId(3);
 
 #[test]
@@ -222,17 +228,17 @@ fn a_snapshot_carries_state_and_history_to_another_node() {
     let store = open(from.path());
     store.write(with_rows(60)).unwrap();
     store.write(with_ended(61, vec![job(1, 61)])).unwrap();
-    let built = store.build_snapshot().unwrap();
-    assert_eq!(built.info.applied, Some(position(61)));
-    assert_eq!(store.current_snapshot().unwrap(), Some(built.clone()));
+    let pinned = store.snapshot_with(61).unwrap().unwrap();
+    assert_eq!(pinned.info.applied, Some(position(61)));
+    store.write(with_ended(70, vec![job(5, 70)])).unwrap();
 
     let target = open(to.path());
     target.write(with_ended(3, vec![job(7, 3)])).unwrap();
     target.note_ended(job(8, 4));
-    let path = target.receiving_path().unwrap();
-    std::fs::copy(&built.path, &path).unwrap();
-    let info = target.install_snapshot(&path).unwrap();
-    assert_eq!(info, built.info);
+    let path = target.receiving_path(1, pinned.id).unwrap();
+    std::fs::write(&path, packed(&pinned)).unwrap();
+    assert_eq!(target.install_snapshot(&path).unwrap(), pinned.info);
+    assert!(!path.exists());
     let check = |target: &StateStore| {
         let loaded = target.load().unwrap();
         assert_eq!((loaded.applied, loaded.rows.len()), (Some(position(61)), 7));
@@ -242,7 +248,6 @@ fn a_snapshot_carries_state_and_history_to_another_node() {
         for gone in [7, 8] {
             assert_eq!(target.history_job(samples::spec(gone).id).unwrap(), None);
         }
-        assert_eq!(target.current_snapshot().unwrap().unwrap().info, info);
     };
     check(&target);
     assert!(!to.path().join("state-1").exists());
@@ -250,8 +255,31 @@ fn a_snapshot_carries_state_and_history_to_another_node() {
     let target = open(to.path());
     check(&target);
     target.write(with_ended(62, vec![job(9, 62)])).unwrap();
-    drop(store);
-    assert_eq!(open(from.path()).current_snapshot().unwrap(), Some(built));
+}
+
+#[test]
+fn a_snapshot_is_kept_for_transfers_as_long_as_it_covers_what_they_need() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let links = || std::fs::read_dir(dir.path().join("snapshots")).unwrap().count();
+    assert!(store.snapshot_with(0).unwrap().is_none());
+    store.write(with_rows(60)).unwrap();
+    let first = store.snapshot_with(10).unwrap().unwrap();
+    let (id, bytes) = (first.id, packed(&first));
+    assert_eq!(bytes.len() as u64, first.bytes);
+    store.write(with_ended(61, vec![job(1, 61)])).unwrap();
+    let again = store.snapshot_with(60).unwrap().unwrap();
+    assert_eq!(
+        (again.id, packed(&again)),
+        (id, bytes),
+        "the same bytes, whatever was written since"
+    );
+    let newer = store.snapshot_with(61).unwrap().unwrap();
+    assert_eq!((newer.info.applied, links()), (Some(position(61)), 2));
+    drop((first, again));
+    assert_eq!(links(), 1, "the links go with the last owner");
+    drop(store.pin_snapshot().unwrap());
+    assert_eq!(links(), 1);
 }
 
 #[test]
@@ -259,10 +287,10 @@ fn a_damaged_snapshot_changes_nothing() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let store = open(from.path());
     store.write(with_rows(60)).unwrap();
-    let bytes = std::fs::read(store.build_snapshot().unwrap().path).unwrap();
+    let bytes = packed(&store.pin_snapshot().unwrap());
     let target = open(to.path());
     target.write(with_ended(3, vec![job(7, 3)])).unwrap();
-    let path = target.receiving_path().unwrap();
+    let path = target.receiving_path(1, 7).unwrap();
     let mut images = vec![
         Vec::new(),
         bytes[..bytes.len() - 1].to_vec(),

@@ -1,6 +1,5 @@
 //! What is given to and got from the state store.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,15 +74,4 @@ pub struct SnapshotInfo {
     pub applied: Option<LogPosition>,
     /// Membership in force there.
     pub membership: Bytes,
-}
-
-/// A snapshot on disk: the whole state and history in one file with checksums.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SnapshotFile {
-    /// What it contains.
-    pub info: SnapshotInfo,
-    /// Where it lies. Stays until a newer one is built.
-    pub path: PathBuf,
-    /// Its size in bytes.
-    pub bytes: u64,
 }

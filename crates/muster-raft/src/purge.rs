@@ -1,0 +1,116 @@
+//! Keeps the log from growing for ever.
+//!
+//! A node drops what its flushed state contains and nobody is likely to ask for: by size, and by age. A member that needs
+//! more gets a snapshot.
+
+use std::time::Duration;
+
+use muster_core::LogIndex;
+use muster_store::LogStore;
+use openraft::Instant as _;
+use openraft::async_runtime::WatchReceiver;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use crate::options::RaftOptions;
+use crate::types::OpenRaft;
+
+/// How often the size of the log is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// For flushing and linking the state.
+const SNAPSHOT: Duration = Duration::from_mins(1);
+/// The log may exceed `log_keep_bytes` by a fourth before something goes, so that many entries go at once.
+const SLACK: u64 = 4;
+/// A member that answers but lags holds the log up to so many times `log_keep_bytes`.
+const PATIENCE: u64 = 4;
+
+pub(crate) struct Purger {
+    pub(crate) raft: OpenRaft,
+    pub(crate) store: muster_store::Store,
+    pub(crate) options: RaftOptions,
+}
+
+impl Purger {
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut purged_at = Instant::now();
+        loop {
+            tokio::select! {
+                _ = look.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            self.store.state().expire_snapshot();
+            let bytes = self.log().bytes();
+            metrics::gauge!("muster_log_bytes").set(bytes as f64);
+            let keep = self.options.log_keep_bytes;
+            let large = bytes > keep + keep / SLACK;
+            let old = purged_at.elapsed() > self.options.log_keep / 4;
+            let Some(upto) = (large || old).then(|| self.dispensable()).flatten() else {
+                continue;
+            };
+            tokio::select! {
+                done = self.purge(upto) => match done {
+                    Ok(()) => purged_at = Instant::now(),
+                    Err(reason) => tracing::warn!(upto, reason, "the log could not be purged; it is tried again"),
+                },
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    fn log(&self) -> &LogStore {
+        self.store.log()
+    }
+
+    /// The last entry that can go.
+    fn dispensable(&self) -> Option<LogIndex> {
+        let keep = self.options.log_keep_bytes;
+        let point = self.log().purge_point(keep, self.options.log_keep)?;
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let applied = metrics.last_applied.as_ref().map_or(0, |id| id.index);
+        let mut upto = point.index.min(applied);
+        if self.log().bytes() < PATIENCE * keep {
+            let answered = |node| {
+                let at = metrics.heartbeat.as_ref().and_then(|heard| *heard.get(node)?);
+                at.is_some_and(|at| at.elapsed() < self.options.election_max)
+            };
+            for (node, matched) in metrics.replication.iter().flatten() {
+                if answered(node) {
+                    upto = upto.min(matched.as_ref().map_or(0, |id| id.index));
+                }
+            }
+        }
+        let purged = self.log().bounds().purged.map_or(0, |purged| purged.index);
+        (upto > purged).then_some(upto)
+    }
+
+    /// Sees to it that the state is flushed up to there, then lets openraft purge.
+    async fn purge(&self, upto: LogIndex) -> Result<(), String> {
+        let covered = |index: Option<LogIndex>| index.is_some_and(|index| index >= upto);
+        let index = self
+            .raft
+            .metrics()
+            .borrow_watched()
+            .snapshot
+            .as_ref()
+            .map(|id| id.index);
+        if !covered(index) {
+            let trigger = self.raft.trigger();
+            trigger.snapshot().await.map_err(|error| error.to_string())?;
+            self.raft
+                .wait(Some(SNAPSHOT))
+                .metrics(
+                    |metrics| covered(metrics.snapshot.as_ref().map(|id| id.index)),
+                    "the state is flushed",
+                )
+                .await
+                .map_err(|error| error.to_string())?;
+        }
+        let trigger = self.raft.trigger();
+        trigger.purge_log(upto).await.map_err(|error| error.to_string())?;
+        tracing::info!(upto, bytes = self.log().bytes(), "the log is purged");
+        Ok(())
+    }
+}
