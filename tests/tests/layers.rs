@@ -37,6 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
             "muster-core",
         ],
     ),
+    ("muster-sim", &["muster-core"]),
     ("muster-demo", &["muster-client"]),
     (
         "muster",

@@ -62,6 +62,8 @@ pub struct Core {
     pub(crate) entry: Entry,
     /// The media type last seen, to share one copy.
     pub(crate) content_type: Name,
+    #[cfg(feature = "seeded-bugs")]
+    pub(crate) defect: Option<crate::defect::Defect>,
 }
 
 /// The entry being applied.
@@ -119,6 +121,8 @@ impl Core {
             effects: Effects::default(),
             entry: Entry::default(),
             content_type: "".into(),
+            #[cfg(feature = "seeded-bugs")]
+            defect: None,
         }
     }
 

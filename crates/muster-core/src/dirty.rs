@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::core::Core;
+use crate::defect::Defect;
 use crate::ids::{JobId, LogIndex, Name, SessionId};
 use crate::row::{Changes, Row, RowKey};
 
@@ -154,6 +155,7 @@ impl Core {
     }
 
     fn take_jobs(&mut self, changes: &mut Changes) {
+        let unwritten = self.has(Defect::DelayedJobNotWritten);
         for (number, id) in self.dirty.jobs.take() {
             if self.jobs.get(number).is_none_or(|job| job.spec.id != id || !job.dirty) {
                 continue;
@@ -161,6 +163,9 @@ impl Core {
             let job = &mut self.jobs[number];
             job.dirty = false;
             job.written = true;
+            if unwritten && job.state == crate::job::JobState::Scheduled {
+                continue;
+            }
             let tenant = self.tenants[self.lanes[job.lane].tenant as usize].row.id;
             changes.put.push(Row::Job(std::sync::Arc::new(job.row(tenant))));
         }

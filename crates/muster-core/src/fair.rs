@@ -5,6 +5,7 @@
 //! becomes active joins at the least virtual time among those it competes with, so nobody saves up credit.
 
 use crate::core::Core;
+use crate::defect::Defect;
 use crate::hash::Effect;
 use crate::ids::{Millis, Timestamp};
 use crate::lane::Turn;
@@ -119,7 +120,7 @@ impl Core {
     /// The turn at which the lane is to stand.
     pub(crate) fn next_head(&self, number: u32) -> Option<Turn> {
         let lane = &self.lanes[number];
-        if self.queues[lane.queue].paused {
+        if self.queues[lane.queue].paused && !self.has(Defect::PauseIgnored) {
             return None;
         }
         let aging = self.tenants[lane.tenant as usize].row.settings.aging;

@@ -10,6 +10,7 @@ mod check;
 mod class;
 mod command;
 mod core;
+mod defect;
 mod dirty;
 mod ended;
 mod fair;
@@ -36,9 +37,14 @@ mod view;
 
 pub use crate::command::*;
 pub use crate::core::{Core, DEFAULT_TENANT, SYSTEM_TENANT};
+#[cfg(feature = "seeded-bugs")]
+pub use crate::defect::Defect;
 pub use crate::ids::*;
 pub use crate::job::*;
 pub use crate::query::*;
 pub use crate::reply::*;
 pub use crate::restore::RestoreError;
 pub use crate::row::*;
+
+/// Bugs can be switched on in this build; a binary that is to be shipped refuses to compile with it.
+pub const SEEDED_BUGS: bool = cfg!(feature = "seeded-bugs");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::core::{Core, ENDED};
+use crate::defect::Defect;
 use crate::ids::{JobId, LeaseId, Millis, Name};
 use crate::job::{JobError, JobSpec, JobState};
 use crate::lane::Lane;
@@ -185,7 +186,9 @@ impl Core {
     /// Takes the attempt in progress off the job and off its session, and charges what it used.
     /// The job is still counted as running until it moves or ends.
     pub(crate) fn stop_attempt(&mut self, number: u32, learn: bool) -> Option<LeaseId> {
-        if let Some(timer) = self.jobs[number].timer(number) {
+        if let Some(timer) = self.jobs[number].timer(number)
+            && !self.has(Defect::StaleTimer)
+        {
             self.timers.remove(&timer);
         }
         let job = &mut self.jobs[number];

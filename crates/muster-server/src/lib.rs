@@ -1,5 +1,10 @@
 //! One node as a process: reads `cluster.toml`, wires store, log, node, public interface and metrics, owns the shutdown.
 
+const _: () = assert!(
+    !muster_core::SEEDED_BUGS,
+    "the feature seeded-bugs is for muster-sim alone: build without it"
+);
+
 mod args;
 mod config;
 mod dev;

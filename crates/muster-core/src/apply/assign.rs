@@ -1,6 +1,7 @@
 //! Giving jobs to sessions that have room, at the end of each entry.
 
 use crate::core::Core;
+use crate::defect::Defect;
 use crate::gate;
 use crate::ids::LeaseId;
 use crate::job::JobState;
@@ -19,6 +20,9 @@ impl Core {
         let mut hot = std::mem::take(&mut self.hot);
         // Numbers of classes differ after a restore; their descriptions do not.
         hot.sort_by(|a, b| self.classes[*a].what.cmp(&self.classes[*b].what));
+        if self.has(Defect::OrderOfOneNode) {
+            hot.reverse();
+        }
         let mut waiting = hot.clone();
         while !waiting.is_empty() && self.entry.granted < GRANTS_MAX {
             waiting.retain(|class| self.entry.granted >= GRANTS_MAX || self.grant_one(*class));
@@ -69,16 +73,18 @@ impl Core {
         self.entry.granted += 1;
         let charged = self.estimate(tenant, cost);
         self.charge(tenant, charged);
+        let free = self.has(Defect::RateNotSpent);
         let row = &mut self.tenants[tenant as usize].row;
         row.totals.started += 1;
-        if let Some(limit) = &row.settings.rate_limit {
+        if let (Some(limit), false) = (&row.settings.rate_limit, free) {
             row.rate_state = gate::take(limit, row.rate_state, now);
         }
+        let counts = u32::from(!self.has(Defect::RetryNotCounted) || self.jobs[number].failures == 0);
         let (holder, node, held) = self.use_credit(session, number);
         self.move_job(number, JobState::Running, |job| {
             let timeout = job.spec.options.attempt_timeout;
             let deadline = if timeout == 0 { 0 } else { now.saturating_add(timeout) };
-            job.attempts = job.attempts.saturating_add(1);
+            job.attempts = job.attempts.saturating_add(counts);
             job.started_at = now;
             job.run = Some(Box::new(Run {
                 lease,
@@ -99,5 +105,8 @@ impl Core {
             available_at: job.available_at,
             spec: job.spec.clone(),
         })));
+        if self.has(Defect::GrantTwice) {
+            self.entry.events.extend(self.entry.events.last().cloned());
+        }
     }
 }

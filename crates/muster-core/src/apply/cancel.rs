@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::core::Core;
+use crate::defect::Defect;
 use crate::hash::Effect;
 use crate::ids::{JobId, Name};
 use crate::job::JobState;
@@ -18,7 +19,9 @@ impl Core {
             return Ok(state);
         };
         if state != JobState::Running {
-            self.end_job(number, JobState::Cancelled, Bytes::new(), None);
+            if !self.has(Defect::CancelNotDone) {
+                self.end_job(number, JobState::Cancelled, Bytes::new(), None);
+            }
             return Ok(JobState::Cancelled);
         }
         let job = &mut self.jobs[number];
@@ -31,7 +34,9 @@ impl Core {
                 job: id,
                 lease: run.lease,
             });
-            self.mark_job(number);
+            if !self.has(Defect::LostMark) {
+                self.mark_job(number);
+            }
         }
         Ok(JobState::Running)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::out_of_range;
 use crate::core::Core;
+use crate::defect::Defect;
 use crate::hash::{FixedState, fingerprint};
 use crate::ids::{JobId, Name};
 use crate::job::{Backoff, JobSpec, JobState};
@@ -131,7 +132,7 @@ impl Core {
             let job = &self.jobs[number];
             return Some((self.lanes[job.lane].tenant, job.state, job.fingerprint));
         }
-        let ended = self.lately_ended(id)?;
+        let ended = self.lately_ended(id).filter(|_| !self.has(Defect::EndedForgotten))?;
         Some(((ended.tenant.0 - 1) as u32, ended.state, ended.fingerprint))
     }
 
@@ -149,7 +150,7 @@ impl Core {
         self.share_names(tenant, lane, &mut spec);
         let id = spec.id;
         let available_at = spec.available_at;
-        let state = if available_at > now {
+        let state = if available_at > now && !self.has(Defect::DelayIgnored) {
             JobState::Scheduled
         } else {
             JobState::Available

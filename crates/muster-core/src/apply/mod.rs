@@ -13,8 +13,9 @@ mod tick;
 
 use crate::command::{Batch, Command};
 use crate::core::{Core, Entry};
+use crate::defect::Defect;
 use crate::hash::Effect;
-use crate::ids::LogIndex;
+use crate::ids::{LogIndex, Timestamp};
 use crate::reply::{Applied, Refusal, Reply};
 use crate::row::EndedJob;
 
@@ -31,7 +32,7 @@ impl Core {
         };
         self.entry.events.reserve(batch.commands.len());
         self.meta.applied = index;
-        self.meta.now = self.meta.now.max(batch.stamped_at);
+        self.meta.now = self.time_of(batch.stamped_at);
         self.dirty.meta = true;
         let mut replies = Vec::with_capacity(batch.commands.len());
         for command in batch.commands {
@@ -46,6 +47,15 @@ impl Core {
             replies,
             events: std::mem::take(&mut self.entry.events),
         }
+    }
+
+    /// Replicated time never goes back.
+    fn time_of(&self, stamped_at: Timestamp) -> Timestamp {
+        if self.has(Defect::ClockRunsBack) {
+            return stamped_at;
+        }
+        let local = u64::from(self.has(Defect::LocalClock));
+        self.meta.now.max(stamped_at + local)
     }
 
     fn command(&mut self, command: Command) -> Reply {

@@ -6,6 +6,7 @@ use super::session::{crashed, waiting};
 use crate::backoff;
 use crate::command::{AttemptOutcome, AttemptReport};
 use crate::core::Core;
+use crate::defect::Defect;
 use crate::ids::{LeaseId, Millis, SessionId};
 use crate::job::{JobError, JobState};
 use crate::reply::{Refusal, Reply, ReportReply};
@@ -74,6 +75,9 @@ impl Core {
 
     fn attempt_reported(&mut self, report: AttemptReport) -> ReportReply {
         let Some(number) = self.live_number(report.job) else {
+            if self.has(Defect::EndCountedTwice) {
+                self.tenants[0].row.totals.succeeded += 1;
+            }
             let repeated = self
                 .lately_ended(report.job)
                 .is_some_and(|ended| ended.lease == Some(report.lease));
@@ -84,7 +88,8 @@ impl Core {
             };
         };
         let job = &self.jobs[number];
-        if job.run.as_ref().is_none_or(|run| run.lease != report.lease) {
+        let any = self.has(Defect::AcceptAnyLease);
+        if job.run.as_ref().is_none_or(|run| run.lease != report.lease && !any) {
             let repeated = job.last_report() == Some(report.lease);
             return if repeated {
                 ReportReply::Repeated
@@ -119,10 +124,11 @@ impl Core {
     }
 
     fn failed(&mut self, number: u32, error: JobError, retryable: bool, retry_after: Millis) -> JobState {
+        let more = u32::from(self.has(Defect::FailureBudgetOffByOne));
         let job = &mut self.jobs[number];
         job.failures = job.failures.saturating_add(1);
         let options = &job.spec.options;
-        let spent = !retryable || job.failures >= options.max_attempts;
+        let spent = !retryable || job.failures >= options.max_attempts + more;
         let wait = match retry_after {
             0 => backoff::wait(&options.backoff, job.failures, job.spec.seed),
             given => given,
@@ -135,11 +141,12 @@ impl Core {
     }
 
     fn crashed(&mut self, number: u32) -> JobState {
+        let endless = self.has(Defect::CrashBudgetForgotten);
         let job = &mut self.jobs[number];
         job.crashes = job.crashes.saturating_add(1);
         let options = &job.spec.options;
         let crashes = job.crashes;
-        let spent = crashes >= options.max_crashes;
+        let spent = crashes >= options.max_crashes && !endless;
         // Once may be the machine's fault; from then on the job is suspected.
         let wait = if crashes == 1 {
             0
@@ -163,6 +170,11 @@ impl Core {
             self.end_job(number, state, Bytes::new(), None);
             return state;
         }
+        let wait = if self.has(Defect::BackoffHalved) {
+            wait / 2
+        } else {
+            wait
+        };
         let available_at = self.meta.now.saturating_add(wait);
         let state = waiting(available_at, self.meta.now, JobState::Retrying);
         self.move_job(number, state, |job| job.available_at = available_at);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::class::Class;
 use crate::core::Core;
+use crate::defect::Defect;
 use crate::hash::Effect;
 use crate::ids::{NodeId, SessionId};
 use crate::job::{JobError, JobState};
@@ -199,6 +200,9 @@ impl Core {
             .filter_map(|job| Some((self.jobs[*job].run.as_ref()?.lease, *job)))
             .collect();
         leases.sort_unstable();
+        if self.has(Defect::LeaseLeftBehind) {
+            leases.pop();
+        }
         for (lease, job) in leases {
             let spec_id = self.jobs[job].spec.id;
             self.entry.events.push(Event::LeaseRevoked {

@@ -3,6 +3,7 @@
 use super::out_of_range;
 use crate::command::TenantSettings;
 use crate::core::Core;
+use crate::defect::Defect;
 use crate::gate;
 use crate::hash::{Effect, text};
 use crate::ids::Name;
@@ -15,10 +16,13 @@ impl Core {
     pub(super) fn set_tenant(
         &mut self,
         name: Name,
-        settings: TenantSettings,
+        mut settings: TenantSettings,
         create_only: bool,
     ) -> Result<Reply, Refusal> {
         check_settings(&settings)?;
+        if self.has(Defect::ConcurrencyIgnored) {
+            settings.concurrency_limit = 0;
+        }
         let number = match self.tenant_of.get(&name).copied() {
             Some(_) if create_only => return Err(Refusal::TenantExists(name)),
             Some(number) => {

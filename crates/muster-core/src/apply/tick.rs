@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::report::Ending;
 use crate::core::Core;
+use crate::defect::Defect;
 use crate::job::{JobError, JobState};
 use crate::reply::{Event, Reply};
 use crate::timer::{Timer, What};
@@ -27,6 +28,7 @@ impl Core {
         match timer.what {
             What::Due => self.move_job(number, JobState::Available, |_| {}),
             What::Expiry => self.end_job(number, JobState::Expired, Bytes::new(), None),
+            What::Gate if self.has(Defect::LostWakeup) => {}
             What::Gate => self.wake(number),
             What::Timeout => self.time_out(number),
         }

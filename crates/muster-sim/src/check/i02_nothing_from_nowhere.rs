@@ -1,0 +1,61 @@
+//! I2: every job that is seen was asked for before, by a call that did not certainly fail. From outside.
+
+use crate::check::Findings;
+use crate::facts::{End, Facts, JobNo, Line};
+use crate::history::Micros;
+
+pub(super) fn check(facts: &Facts, findings: &mut Findings) {
+    let mut asked: Vec<Option<Micros>> = vec![None; facts.jobs()];
+    for ask in facts.asks.iter().filter(|ask| ask.end != End::Fail) {
+        let at = facts.call(ask.call).invoked.at;
+        let first = &mut asked[ask.job as usize];
+        *first = Some(first.map_or(at, |first| first.min(at)));
+    }
+    let mut seen = |job: JobNo, at: Micros, line: Line, how: &str| {
+        findings.judge(1);
+        match asked[job as usize] {
+            None => findings.refuse([line], || {
+                format!("job {} was {how}, but no call that could have made it", facts.id(job))
+            }),
+            Some(first) if first > at => findings.refuse([line], || {
+                format!(
+                    "job {} was {how} at {at} µs and asked for only at {first} µs",
+                    facts.id(job)
+                )
+            }),
+            Some(_) => {}
+        }
+    };
+    for row in &facts.last.jobs {
+        seen(row.job, Micros::MAX, row.line, "in the last scan");
+    }
+    for attempt in &facts.attempts {
+        if let Some(started) = attempt.started {
+            seen(attempt.job, started.at, started.line, "run");
+        }
+    }
+    for read in facts.reads.iter().filter(|read| read.seen.is_some()) {
+        if let Some(completed) = facts.call(read.call).completed {
+            seen(read.job, completed.at, completed.line, "read");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::check::by_hand::*;
+
+    #[test]
+    fn refuses() {
+        prove(
+            super::check,
+            &[
+                &|history| history.push(last_job(id(99), succeeded_after(1))),
+                &|history| history.push(started(50, id(98), 9 << 24, 1)),
+                &|history| history.extend(read(8, 1, id(97), JobState::Available, 3)),
+                &|history| history.insert(0, started(0, A, 1 << 24, 1)),
+                &|history| history.push(last_job(REFUSED, succeeded_after(1))),
+            ],
+        );
+    }
+}

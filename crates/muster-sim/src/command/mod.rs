@@ -1,0 +1,21 @@
+//! The subcommands.
+
+#[cfg(feature = "seeded-bugs")]
+mod defects;
+mod judge;
+mod run;
+
+use std::process::ExitCode;
+
+use crate::args::{Args, Command};
+
+/// Runs the subcommand asked for.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Judge(args) => judge::judge(&args),
+        Command::Run(args) => run::run(&args),
+        #[cfg(feature = "seeded-bugs")]
+        Command::Defects(args) => Ok(defects::defects(&args)),
+        Command::Generate { file, calls } => judge::generate(&file, calls),
+    }
+}

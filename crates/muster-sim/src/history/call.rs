@@ -1,0 +1,302 @@
+//! Calls of clients.
+
+use muster_core::{Backoff, JobState, Name, RateLimit};
+use serde::{Deserialize, Serialize};
+
+use crate::history::{Id, Micros};
+
+/// A call leaves the client. A repeat with the same ids after an unknown outcome is a call of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invoke {
+    /// When, before anything was sent.
+    pub at: Micros,
+    /// Client; one call at a time, the next only after this one is over.
+    pub process: u32,
+    /// Number of the call within the client, growing.
+    pub call: u32,
+    /// What is asked.
+    pub operation: Operation,
+}
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// One job.
+    Enqueue(JobArgs),
+    /// Many jobs of one tenant.
+    EnqueueMany {
+        /// The jobs in order.
+        jobs: Vec<JobArgs>,
+        /// All or none.
+        all_or_nothing: bool,
+    },
+    /// Looks at one job.
+    Get {
+        /// Owner.
+        tenant: Name,
+        /// The job.
+        job: Id,
+    },
+    /// Lists jobs.
+    List {
+        /// Owner.
+        tenant: Name,
+        /// Of one queue only.
+        queue: Option<Name>,
+    },
+    /// Counts of a queue, or of the tenant.
+    Stats {
+        /// Owner.
+        tenant: Name,
+        /// Of one queue only.
+        queue: Option<Name>,
+    },
+    /// Ends a job.
+    Cancel {
+        /// Owner.
+        tenant: Name,
+        /// The job.
+        job: Id,
+    },
+    /// Revives a dead job as a new one.
+    Redrive {
+        /// Owner.
+        tenant: Name,
+        /// The dead job.
+        from: Id,
+        /// Id of the new one.
+        job: Id,
+    },
+    /// Stops or resumes a queue.
+    SetPaused {
+        /// Owner.
+        tenant: Name,
+        /// The queue.
+        queue: Name,
+        /// Stop or resume.
+        paused: bool,
+    },
+    /// Creates a tenant or changes its settings.
+    SetTenant {
+        /// Its name.
+        tenant: Name,
+        /// Share.
+        weight: u32,
+        /// Limit on starts; `None` = none.
+        rate_limit: Option<RateLimit>,
+        /// Most jobs at once; 0 = no limit.
+        concurrency_limit: u32,
+    },
+    /// Follows a job, or all jobs of a tenant; delivers [`Watched`] until its completion.
+    Watch {
+        /// Owner.
+        tenant: Name,
+        /// One job only.
+        job: Option<Id>,
+        /// Changes after this log index.
+        after: u64,
+    },
+}
+
+/// Kinds of [`Operation`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OperationKind {
+    /// One job.
+    Enqueue,
+    /// Many jobs.
+    EnqueueMany,
+    /// One job looked at.
+    Get,
+    /// Jobs listed.
+    List,
+    /// Counts.
+    Stats,
+    /// A job ended by request.
+    Cancel,
+    /// A dead job revived.
+    Redrive,
+    /// A queue stopped or resumed.
+    SetPaused,
+    /// A tenant's settings.
+    SetTenant,
+    /// Changes followed.
+    Watch,
+}
+
+impl Operation {
+    /// Its kind.
+    pub fn kind(&self) -> OperationKind {
+        match self {
+            Self::Enqueue(_) => OperationKind::Enqueue,
+            Self::EnqueueMany { .. } => OperationKind::EnqueueMany,
+            Self::Get { .. } => OperationKind::Get,
+            Self::List { .. } => OperationKind::List,
+            Self::Stats { .. } => OperationKind::Stats,
+            Self::Cancel { .. } => OperationKind::Cancel,
+            Self::Redrive { .. } => OperationKind::Redrive,
+            Self::SetPaused { .. } => OperationKind::SetPaused,
+            Self::SetTenant { .. } => OperationKind::SetTenant,
+            Self::Watch { .. } => OperationKind::Watch,
+        }
+    }
+}
+
+/// A job as asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobArgs {
+    /// Identity, chosen by the client, so that a repeat is recognised.
+    pub job: Id,
+    /// Owner.
+    pub tenant: Name,
+    /// Queue.
+    pub queue: Name,
+    /// Handler.
+    pub kind: Name,
+    /// Idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Name>,
+    /// Not to start before, in milliseconds since the Unix epoch; 0 = at once. A delay is written as the instant.
+    #[serde(default)]
+    pub available_at: u64,
+    /// Failures allowed.
+    pub max_attempts: u32,
+    /// Vanished workers allowed.
+    pub max_crashes: u32,
+    /// Wait between attempts.
+    pub backoff: Backoff,
+}
+
+/// A call comes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Complete {
+    /// When.
+    pub at: Micros,
+    /// Client.
+    pub process: u32,
+    /// The call.
+    pub call: u32,
+    /// How.
+    pub outcome: Outcome,
+    /// Log index at which a write took effect, or as of which a read was answered; `None` = the reply did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u64>,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Done.
+    Ok(Answer),
+    /// Not done: it certainly had no effect and will have none.
+    Fail(String),
+    /// Unknown: it may have had its effect, or may yet.
+    Info(String),
+}
+
+/// What a call that went well returned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    /// To `SetPaused`, `SetTenant`, `Watch`.
+    Done,
+    /// To `Enqueue` and `Redrive`.
+    Enqueued(Enqueued),
+    /// To `EnqueueMany`, one per job; `None` = this one was refused.
+    EnqueuedMany(Vec<Option<Enqueued>>),
+    /// To `Get`; `None` = no such job.
+    Job(Option<JobSeen>),
+    /// To `List`.
+    Jobs(Vec<JobSeen>),
+    /// To `Stats`.
+    Stats(Counts),
+    /// To `Cancel`: the state after it.
+    Cancelled(JobState),
+}
+
+/// A state by its name in lower case, as clients show it.
+pub fn job_state(name: &str) -> Option<JobState> {
+    Some(match name {
+        "scheduled" => JobState::Scheduled,
+        "blocked" => JobState::Blocked,
+        "available" => JobState::Available,
+        "running" => JobState::Running,
+        "retrying" => JobState::Retrying,
+        "succeeded" => JobState::Succeeded,
+        "dead" => JobState::Dead,
+        "cancelled" => JobState::Cancelled,
+        "expired" => JobState::Expired,
+        _ => return None,
+    })
+}
+
+/// A job was accepted, or had been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enqueued {
+    /// Its id; that of the first job when it had been accepted before.
+    pub job: Id,
+    /// It had been accepted before.
+    pub existed: bool,
+    /// Its state then, if the reply said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<JobState>,
+}
+
+/// A job as a reader saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobSeen {
+    /// The job.
+    pub job: Id,
+    /// Its state.
+    pub state: JobState,
+    /// Attempts begun.
+    pub attempts: u32,
+    /// Log index of its last change; 0 = not known.
+    #[serde(default)]
+    pub version: u64,
+}
+
+/// Jobs by state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Waiting for their time.
+    pub scheduled: u64,
+    /// May start.
+    pub available: u64,
+    /// Leased.
+    pub running: u64,
+    /// Waiting for their backoff.
+    pub retrying: u64,
+}
+
+/// A watch delivers a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// When it arrived.
+    pub at: Micros,
+    /// Client.
+    pub process: u32,
+    /// The `Watch` call.
+    pub call: u32,
+    /// The job.
+    pub job: Id,
+    /// State it entered.
+    pub state: JobState,
+    /// Log index of the change.
+    pub index: u64,
+}
+
+/// A watch says that all changes up to an index were delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// When it arrived.
+    pub at: Micros,
+    /// Client.
+    pub process: u32,
+    /// The `Watch` call.
+    pub call: u32,
+    /// The log index.
+    pub index: u64,
+}

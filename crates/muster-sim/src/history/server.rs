@@ -1,0 +1,163 @@
+//! What nodes did with the log. Optional: without it a history is judged from outside only.
+
+use muster_core::{Backoff, JobState, Name, RateLimit};
+use serde::{Deserialize, Serialize};
+
+use crate::history::{Counts, How, Id, Micros};
+
+/// A node took the lead.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leader {
+    /// When.
+    pub at: Micros,
+    /// The node.
+    pub node: u64,
+    /// Its term.
+    pub term: u64,
+}
+
+/// A node applied a log entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// When.
+    pub at: Micros,
+    /// The node.
+    pub node: u64,
+    /// Which life of the node's process: grows with every restart. Within one, indexes only grow.
+    pub life: u32,
+    /// Log index.
+    pub index: u64,
+    /// Term of the entry.
+    pub term: u64,
+    /// Digest of the entry as it stands in the log.
+    pub digest: u64,
+    /// Replicated time after it, in milliseconds.
+    pub now: u64,
+    /// State hash after it.
+    pub hash: u64,
+    /// What it brought about, in order. Empty on nodes that do not record it: one node's are enough.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<Effect>,
+}
+
+/// One effect of an entry. Effects of commands stand before grants, which come at the end of an entry.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// A new job.
+    Accepted(Box<AcceptedJob>),
+    /// A live job entered another live state.
+    Entered {
+        /// The job.
+        job: Id,
+        /// The state.
+        state: JobState,
+    },
+    /// A job waits for its backoff until an instant of replicated time.
+    Waits {
+        /// The job.
+        job: Id,
+        /// Milliseconds.
+        until: u64,
+    },
+    /// A lease was granted.
+    Granted {
+        /// The job.
+        job: Id,
+        /// Fencing token.
+        fence: u64,
+        /// Attempt number.
+        attempt: u32,
+    },
+    /// A report was judged.
+    Reported {
+        /// The job.
+        job: Id,
+        /// The fence it was made under.
+        fence: u64,
+        /// What it said.
+        how: How,
+        /// What was said to it.
+        verdict: ReportVerdict,
+    },
+    /// A lease was taken back without a report.
+    Revoked {
+        /// The job.
+        job: Id,
+        /// The fence.
+        fence: u64,
+        /// Why.
+        why: How,
+    },
+    /// A job ended.
+    Ended {
+        /// The job.
+        job: Id,
+        /// How.
+        state: JobState,
+        /// Attempts begun that count.
+        attempts: u32,
+        /// Attempts that failed or ran out of time.
+        failures: u32,
+        /// Attempts whose worker vanished.
+        crashes: u32,
+    },
+    /// Settings of a tenant from now on.
+    Tenant {
+        /// Its name.
+        tenant: Name,
+        /// Limit on starts.
+        rate_limit: Option<RateLimit>,
+        /// Most jobs at once; 0 = no limit.
+        concurrency_limit: u32,
+    },
+    /// A queue was stopped or resumed.
+    Paused {
+        /// Owner.
+        tenant: Name,
+        /// The queue.
+        queue: Name,
+        /// Stopped.
+        paused: bool,
+    },
+    /// The node's own count of a tenant's live jobs after this entry.
+    Counted {
+        /// The tenant.
+        tenant: Name,
+        /// Live jobs.
+        live: Counts,
+    },
+}
+
+/// A job as it was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AcceptedJob {
+    /// The job.
+    pub job: Id,
+    /// Owner.
+    pub tenant: Name,
+    /// Queue.
+    pub queue: Name,
+    /// First state.
+    pub state: JobState,
+    /// Not to start before, as the client asked; milliseconds.
+    pub due: u64,
+    /// Failures allowed.
+    pub max_attempts: u32,
+    /// Vanished workers allowed.
+    pub max_crashes: u32,
+    /// Wait between attempts.
+    pub backoff: Backoff,
+}
+
+/// What was said to a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportVerdict {
+    /// Taken.
+    Accepted,
+    /// It had been taken before.
+    Repeated,
+    /// The lease was not in force.
+    LeaseLost,
+}

@@ -1,0 +1,14 @@
+//! Recorded histories of a cluster, the checkers that judge them, and a deterministic simulator that makes them.
+//!
+//! [`history`] is what a run wrote down: calls, attempts, faults, the last scan and, where recorded, the applied log.
+//! [`facts`] brings the records of one history into order; [`check`] holds one checker per invariant over these facts.
+//! [`sim`] runs the queue core on a modelled log under faults decided by a seed, and judges what it recorded.
+
+pub mod check;
+pub mod facts;
+pub mod generate;
+pub mod history;
+pub mod sim;
+mod tally;
+
+pub use crate::tally::{Tally, judge_file};

@@ -1,0 +1,169 @@
+//! What one entry brought about, in the words of a history.
+
+use muster_core::{
+    Applied, AttemptOutcome, AttemptReport, Command, Core, Event, JobSpec, JobState, Reply, ReportReply, SessionId,
+};
+
+use crate::history::{AcceptedJob, Counts, Effect, Enqueued, How, Id, ReportVerdict};
+
+/// What a report says.
+pub(crate) fn how(outcome: &AttemptOutcome) -> How {
+    match outcome {
+        AttemptOutcome::Succeeded { .. } => How::Succeeded,
+        AttemptOutcome::Failed { retryable: false, .. } => How::FailedForGood,
+        AttemptOutcome::Failed { retry_after, .. } => How::Failed {
+            retry_after_ms: *retry_after,
+        },
+        AttemptOutcome::Preempted => How::Preempted,
+        AttemptOutcome::Snoozed { .. } => How::Snoozed,
+        AttemptOutcome::Cancelled => How::Cancelled,
+    }
+}
+
+/// Live jobs in the words of a history.
+pub(crate) fn counts(live: &muster_core::LiveCounts) -> Counts {
+    Counts {
+        scheduled: live.scheduled,
+        available: live.available,
+        running: live.running,
+        retrying: live.retrying,
+    }
+}
+
+pub(crate) fn enqueued(enqueued: &muster_core::Enqueued) -> Enqueued {
+    Enqueued {
+        job: enqueued.job.into(),
+        existed: enqueued.existed,
+        state: Some(enqueued.state),
+    }
+}
+
+/// Effects of an entry that `core` has just applied. An entry in which a session ends holds no other command, so that
+/// effects of commands can stand before events. `counted`: with the core's own counts.
+pub(crate) fn effects(core: &Core, commands: &[Command], applied: &Applied, counted: bool) -> Vec<Effect> {
+    let mut effects = Vec::with_capacity(commands.len() + applied.events.len() * 2);
+    let mut ended: Vec<(SessionId, How)> = Vec::new();
+    for (command, reply) in commands.iter().zip(&applied.replies) {
+        match (command, reply) {
+            (Command::CloseSession { session }, _) => ended.push((*session, How::Preempted)),
+            (Command::LoseSession { session }, _) => ended.push((*session, How::Crashed)),
+            _ => command_effects(&mut effects, command, reply),
+        }
+    }
+    for event in &applied.events {
+        event_effects(&mut effects, core, event, &ended);
+    }
+    if counted {
+        for tenant in core.tenants() {
+            effects.push(Effect::Counted {
+                tenant: tenant.name.clone(),
+                live: counts(&tenant.live),
+            });
+        }
+    }
+    effects
+}
+
+fn command_effects(effects: &mut Vec<Effect>, command: &Command, reply: &Reply) {
+    match (command, reply) {
+        (Command::Enqueue(spec) | Command::Redrive { spec, .. }, Reply::Enqueued(reply)) => {
+            accepted(effects, spec, reply);
+        }
+        (Command::EnqueueMany { jobs, .. }, Reply::EnqueuedMany(replies)) => {
+            for (spec, reply) in jobs.iter().zip(replies) {
+                if let Ok(reply) = reply {
+                    accepted(effects, spec, reply);
+                }
+            }
+        }
+        (Command::Report { results, .. }, Reply::Reported(replies)) => {
+            effects.extend(
+                results
+                    .iter()
+                    .zip(replies)
+                    .map(|(report, reply)| reported(report, *reply)),
+            );
+        }
+        (Command::SetTenant { name, settings, .. }, Reply::Tenant(_)) => effects.push(Effect::Tenant {
+            tenant: name.clone(),
+            rate_limit: settings.rate_limit,
+            concurrency_limit: settings.concurrency_limit,
+        }),
+        (
+            Command::PauseQueue {
+                tenant, queue, paused, ..
+            },
+            Reply::Done,
+        ) => effects.push(Effect::Paused {
+            tenant: tenant.clone(),
+            queue: queue.clone(),
+            paused: *paused,
+        }),
+        _ => {}
+    }
+}
+
+fn accepted(effects: &mut Vec<Effect>, spec: &JobSpec, reply: &muster_core::Enqueued) {
+    if reply.existed {
+        return;
+    }
+    effects.push(Effect::Accepted(Box::new(AcceptedJob {
+        job: reply.job.into(),
+        tenant: spec.tenant.clone(),
+        queue: spec.queue.clone(),
+        state: reply.state,
+        due: spec.available_at,
+        max_attempts: spec.options.max_attempts,
+        max_crashes: spec.options.max_crashes,
+        backoff: spec.options.backoff.clone(),
+    })));
+}
+
+fn reported(report: &AttemptReport, reply: ReportReply) -> Effect {
+    Effect::Reported {
+        job: report.job.into(),
+        fence: report.lease.fence(),
+        how: how(&report.outcome),
+        verdict: match reply {
+            ReportReply::Accepted(_) => ReportVerdict::Accepted,
+            ReportReply::Repeated => ReportVerdict::Repeated,
+            ReportReply::LeaseLost => ReportVerdict::LeaseLost,
+        },
+    }
+}
+
+fn event_effects(effects: &mut Vec<Effect>, core: &Core, event: &Event, ended: &[(SessionId, How)]) {
+    match event {
+        Event::Assigned(assignment) => effects.push(Effect::Granted {
+            job: assignment.spec.id.into(),
+            fence: assignment.lease.fence(),
+            attempt: assignment.attempt,
+        }),
+        Event::LeaseRevoked { session, job, lease } => {
+            let why = ended.iter().find(|(ended, _)| ended == session).map(|(_, why)| *why);
+            effects.push(Effect::Revoked {
+                job: (*job).into(),
+                fence: lease.fence(),
+                why: why.unwrap_or(How::TimedOut),
+            });
+        }
+        Event::JobChanged { job, state, .. } => {
+            let id = Id::from(*job);
+            effects.push(Effect::Entered { job: id, state: *state });
+            if matches!(state, JobState::Retrying | JobState::Scheduled)
+                && let Some(row) = core.job(*job).filter(|row| row.state == *state)
+            {
+                let until = row.available_at;
+                effects.push(Effect::Waits { job: id, until });
+            }
+        }
+        Event::JobEnded(row) => effects.push(Effect::Ended {
+            job: row.spec.id.into(),
+            state: row.state,
+            attempts: row.attempts,
+            failures: row.failures,
+            crashes: row.crashes,
+        }),
+        Event::CancelAsked { .. } | Event::SessionOpened { .. } | Event::SessionClosed { .. } => {}
+    }
+}
