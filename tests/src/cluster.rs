@@ -1,4 +1,4 @@
-//! Three nodes as three processes.
+//! Nodes as processes: three, unless said otherwise.
 
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
@@ -20,14 +20,14 @@ const START: Duration = Duration::from_secs(30);
 /// Cargo tells the place of a binary only to tests of its own package, so it is looked for beside the test.
 pub fn binary() -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
-    let beside = test.parent().and_then(Path::parent).map(|dir| dir.join("muster"));
-    match beside {
-        Some(path) if path.is_file() => path,
-        _ => panic!(
+    // Tests lie one directory below, programs of this package beside it.
+    let mut beside = test.ancestors().skip(1).take(2).map(|dir| dir.join("muster"));
+    beside.find(|path| path.is_file()).unwrap_or_else(|| {
+        panic!(
             "the muster binary is not beside {}; build it first: cargo build --release -p muster (scripts/test does)",
             test.display()
-        ),
-    }
+        )
+    })
 }
 
 /// How a process ended and what it wrote.
@@ -39,9 +39,39 @@ pub struct Exit {
     pub stderr: String,
 }
 
+/// A node's id and ports.
+#[derive(Clone, Copy, Debug)]
+pub struct NodePorts {
+    /// Id.
+    pub id: u64,
+    /// Clients and workers.
+    pub api: u16,
+    /// The other nodes.
+    pub peer: u16,
+    /// Prometheus.
+    pub metrics: u16,
+}
+
+impl NodePorts {
+    /// Nodes from 1 on, with ports that are free now.
+    pub fn choose(count: usize) -> Vec<Self> {
+        let ports = free_ports(3 * count);
+        let node = |at: usize| Self {
+            id: at as u64 + 1,
+            api: ports[at],
+            peer: ports[at + count],
+            metrics: ports[at + 2 * count],
+        };
+        (0..count).map(node).collect()
+    }
+}
+
 struct Process {
     id: u64,
     api: u16,
+    config: PathBuf,
+    /// Variables of its environment besides those of this process.
+    environment: Vec<(String, String)>,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -74,29 +104,48 @@ impl Cluster {
             .tempdir()
             .expect("a temporary directory");
         let path = dir.path().to_owned();
-        let ports = free_ports(9);
-        let mut config = "cluster = \"test\"\n".to_owned();
+        let nodes = NodePorts::choose(3);
+        let peer = |_, node: &NodePorts| format!("127.0.0.1:{}", node.peer);
+        let mut cluster = Self::prepare_in(&path, &nodes, tables, peer);
+        cluster.dir = Some(dir);
+        cluster
+    }
+
+    /// Directory and configuration of these nodes. Each has a file of its own, in which `peer` says where it finds the
+    /// others: in between there may be a proxy. The directory stays.
+    pub fn prepare_in(
+        path: &Path,
+        nodes: &[NodePorts],
+        tables: &str,
+        peer: impl Fn(u64, &NodePorts) -> String,
+    ) -> Self {
         let mut processes = Vec::new();
-        for (at, port) in ports[..3].iter().enumerate() {
-            let id = at as u64 + 1;
-            let (peer, metrics) = (ports[at + 3], ports[at + 6]);
-            let _ = write!(
-                config,
-                "\n[[node]]\nid = {id}\napi = \"127.0.0.1:{port}\"\npeer = \"127.0.0.1:{peer}\"\nmetrics = \
-                 \"127.0.0.1:{metrics}\"\ndata = \"node-{id}\"\n"
-            );
+        for own in nodes {
+            let mut config = "cluster = \"test\"\n".to_owned();
+            for node in nodes {
+                let NodePorts { id, api, metrics, .. } = node;
+                let peer = peer(own.id, node);
+                let _ = write!(
+                    config,
+                    "\n[[node]]\nid = {id}\napi = \"127.0.0.1:{api}\"\npeer = \"{peer}\"\nmetrics = \
+                     \"127.0.0.1:{metrics}\"\ndata = \"node-{id}\"\n"
+                );
+            }
+            config.push_str(tables);
+            let file = path.join(format!("cluster-{}.toml", own.id));
+            std::fs::write(&file, config).expect("the directory is writable");
             processes.push(Process {
-                id,
-                api: *port,
-                log: path.join(format!("node-{id}.log")),
+                id: own.id,
+                api: own.api,
+                config: file,
+                environment: Vec::new(),
+                log: path.join(format!("node-{}.log", own.id)),
                 child: None,
             });
         }
-        config.push_str(tables);
-        std::fs::write(path.join("cluster.toml"), config).expect("the temporary directory is writable");
         Self {
-            dir: Some(dir),
-            path,
+            dir: None,
+            path: path.to_owned(),
             processes,
         }
     }
@@ -106,9 +155,29 @@ impl Cluster {
         &self.path
     }
 
-    /// Text of `cluster.toml`.
+    /// Text of the first node's `cluster.toml`; those of a cluster without proxies are equal.
     pub fn config(&self) -> String {
-        std::fs::read_to_string(self.path.join("cluster.toml")).expect("written before")
+        std::fs::read_to_string(&self.processes[0].config).expect("written before")
+    }
+
+    /// Sets a variable in the environment of a node from its next start on.
+    pub fn set_environment(&mut self, id: u64, name: &str, value: &str) {
+        let environment = &mut self.process_mut(id).environment;
+        environment.retain(|(known, _)| known != name);
+        environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Process id of a node, if it runs.
+    pub fn pid(&self, id: u64) -> Option<u32> {
+        self.process(id).child.as_ref().map(Child::id)
+    }
+
+    /// Whether a node's process was started and has ended by itself, and how; it can be started again then.
+    pub fn ended(&mut self, id: u64) -> Option<std::process::ExitStatus> {
+        let process = self.process_mut(id);
+        let status = process.child.as_mut()?.try_wait().expect("a child of ours")?;
+        process.child = None;
+        Some(status)
     }
 
     /// Ids of all nodes.
@@ -152,7 +221,6 @@ impl Cluster {
 
     /// Starts a node that is not running.
     pub fn start_node(&mut self, id: u64) {
-        let config = self.path.join("cluster.toml");
         let process = self.process_mut(id);
         assert!(process.child.is_none(), "node {id} runs already");
         let log = OpenOptions::new()
@@ -163,8 +231,9 @@ impl Cluster {
         let child = Command::new(binary())
             .arg("server")
             .arg("--config")
-            .arg(config)
+            .arg(&process.config)
             .args(["--node", &id.to_string()])
+            .envs(process.environment.iter().cloned())
             .env_remove("MUSTER_CONFIG")
             .env_remove("MUSTER_NODE")
             .stdin(Stdio::null())

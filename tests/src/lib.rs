@@ -2,13 +2,14 @@
 
 #![allow(clippy::expect_used, reason = "a test that cannot go on ends")]
 
+pub mod chaos;
 mod cluster;
 mod ledger;
 mod ports;
 mod wait;
 mod worker;
 
-pub use cluster::{Cluster, Exit, binary};
+pub use cluster::{Cluster, Exit, NodePorts, binary};
 pub use ledger::{Ledger, Run};
 pub use ports::free_ports;
 pub use wait::eventually;

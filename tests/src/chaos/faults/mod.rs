@@ -1,0 +1,175 @@
+//! Faults: which there are, when they come, and whether they did anything.
+
+mod deck;
+mod network;
+mod node;
+mod schedule;
+mod workers;
+
+use std::fmt;
+use std::str::FromStr;
+
+use muster_sim::history::FaultKind;
+
+pub(crate) use schedule::{Injector, Log};
+
+/// What can be done to a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Fault {
+    /// SIGKILL of one node, the leader more often than not, and a restart.
+    Kill,
+    /// SIGKILL of two nodes, one after the other.
+    KillTwo,
+    /// SIGKILL of all nodes at once.
+    KillAll,
+    /// SIGKILL of a node that is just starting, several times.
+    KillStart,
+    /// SIGSTOP and SIGCONT of a node.
+    Pause,
+    /// One node cut off from all others.
+    Partition,
+    /// A majority cut off from a minority.
+    Split,
+    /// Bytes from one node to one or all others held back, not those the other way.
+    OneWay,
+    /// Two groups that reach each other only through one node.
+    Bridge,
+    /// A node cut off and let in again every 100 ms.
+    Flap,
+    /// All bytes of some links arrive later.
+    Delay,
+    /// Connections cut in the middle of what they carry.
+    Cut,
+    /// Links slowed.
+    Throttle,
+    /// A worker of the client library killed.
+    WorkerKill,
+    /// A worker's connection dropped with jobs running, and all it knew forgotten.
+    WorkerDrop,
+    /// A worker silent for longer than its session lives, then going on.
+    WorkerHang,
+    /// Reports sent twice.
+    DoubleReport,
+    /// Reports sent after their leases were lost.
+    LateReport,
+}
+
+/// What faults act on: one of each sort at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Sort {
+    /// Processes of nodes.
+    Node,
+    /// Links between them.
+    Network,
+    /// Workers.
+    Worker,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 18] = [
+        Self::Kill,
+        Self::KillTwo,
+        Self::KillAll,
+        Self::KillStart,
+        Self::Pause,
+        Self::Partition,
+        Self::Split,
+        Self::OneWay,
+        Self::Bridge,
+        Self::Flap,
+        Self::Delay,
+        Self::Cut,
+        Self::Throttle,
+        Self::WorkerKill,
+        Self::WorkerDrop,
+        Self::WorkerHang,
+        Self::DoubleReport,
+        Self::LateReport,
+    ];
+
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::KillTwo => "kill-two",
+            Self::KillAll => "kill-all",
+            Self::KillStart => "kill-start",
+            Self::Pause => "pause",
+            Self::Partition => "partition",
+            Self::Split => "split",
+            Self::OneWay => "one-way",
+            Self::Bridge => "bridge",
+            Self::Flap => "flap",
+            Self::Delay => "delay",
+            Self::Cut => "cut",
+            Self::Throttle => "throttle",
+            Self::WorkerKill => "worker-kill",
+            Self::WorkerDrop => "worker-drop",
+            Self::WorkerHang => "worker-hang",
+            Self::DoubleReport => "double-report",
+            Self::LateReport => "late-report",
+        }
+    }
+
+    /// What it acts on.
+    pub(crate) fn sort(self) -> Sort {
+        match self {
+            Self::Kill | Self::KillTwo | Self::KillAll | Self::KillStart | Self::Pause => Sort::Node,
+            Self::Partition
+            | Self::Split
+            | Self::OneWay
+            | Self::Bridge
+            | Self::Flap
+            | Self::Delay
+            | Self::Cut
+            | Self::Throttle => Sort::Network,
+            Self::WorkerKill | Self::WorkerDrop | Self::WorkerHang | Self::DoubleReport | Self::LateReport => {
+                Sort::Worker
+            }
+        }
+    }
+
+    /// As histories have it.
+    pub(crate) fn kind(self) -> FaultKind {
+        match self {
+            Self::Kill | Self::KillTwo | Self::KillAll | Self::KillStart => FaultKind::Kill,
+            Self::Pause => FaultKind::Pause,
+            Self::Partition | Self::Split | Self::OneWay | Self::Bridge | Self::Flap => FaultKind::Partition,
+            Self::Delay => FaultKind::Delay,
+            Self::Cut => FaultKind::Drop,
+            Self::Throttle => FaultKind::Slow,
+            Self::WorkerKill => FaultKind::WorkerKill,
+            Self::WorkerDrop => FaultKind::SessionLoss,
+            Self::WorkerHang => FaultKind::WorkerHang,
+            Self::DoubleReport => FaultKind::DoubleReport,
+            Self::LateReport => FaultKind::LateReport,
+        }
+    }
+
+    /// How often it comes in each round of the deck.
+    pub(crate) fn weight(self) -> usize {
+        match self {
+            Self::Kill | Self::Pause => 3,
+            Self::OneWay | Self::Partition => 2,
+            _ => 1,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|fault| fault.name() == text).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("{text:?} is no fault; there are {names}")
+        })
+    }
+}

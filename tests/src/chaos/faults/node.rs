@@ -1,0 +1,177 @@
+//! Processes of nodes killed, frozen, restarted.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use rand::Rng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use tokio::time::Instant;
+
+use super::Fault;
+use super::schedule::{Effect, Injector};
+
+/// Longest start of a node on a busy machine, its log read.
+const BACK: Duration = Duration::from_mins(1);
+/// How often the leader is the one, in percent.
+const LEADER: u32 = 60;
+
+pub(super) async fn inject(injector: &Injector, fault: Fault, rng: &mut StdRng) -> Effect {
+    match fault {
+        Fault::KillTwo => {
+            let mut ids = injector.net.ids().to_vec();
+            ids.shuffle(rng);
+            ids.truncate(2);
+            kill(injector, &ids, 0, rng).await
+        }
+        Fault::KillAll => kill(injector, injector.net.ids(), 0, rng).await,
+        Fault::KillStart => {
+            let times = rng.random_range(1..4);
+            kill(injector, &[injector.some_node(rng, LEADER)], times, rng).await
+        }
+        Fault::Pause => pause(injector, injector.some_node(rng, LEADER), rng).await,
+        _ => kill(injector, &[injector.some_node(rng, LEADER)], 0, rng).await,
+    }
+}
+
+/// Kills nodes, starts them again after a while and so often kills them in their start. It took effect if all ran
+/// before and serve again after.
+async fn kill(injector: &Injector, ids: &[u64], in_start: usize, rng: &mut StdRng) -> Effect {
+    let together = rng.random_bool(0.5);
+    let mut ran = true;
+    for id in ids {
+        ran &= injector.kill(*id);
+        if !together && ids.len() < injector.net.ids().len() {
+            pause_for(rng, 0..800).await;
+        }
+    }
+    pause_for(rng, 0..2_500).await;
+    for _ in 0..in_start {
+        for id in ids {
+            injector.start(*id);
+        }
+        pause_for(rng, 5..600).await;
+        for id in ids {
+            ran &= injector.kill(*id);
+        }
+    }
+    for id in ids {
+        injector.start(*id);
+        if !together {
+            pause_for(rng, 0..500).await;
+        }
+    }
+    let mut back = true;
+    for id in ids {
+        back &= injector.wait_for(*id).await;
+    }
+    Effect {
+        target: format!("{ids:?}, {in_start} times in its start"),
+        took_effect: ran && back,
+    }
+}
+
+/// Freezes a node for up to ten seconds. It took effect if the system says that it stood still, and it serves again
+/// after.
+async fn pause(injector: &Injector, id: u64, rng: &mut StdRng) -> Effect {
+    let millis: u64 = if rng.random_bool(0.7) {
+        rng.random_range(500..3_000)
+    } else {
+        rng.random_range(3_000..10_000)
+    };
+    let pid = {
+        let cluster = injector.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        let pid = cluster.pid(id);
+        if pid.is_some() {
+            cluster.pause(id);
+        }
+        pid
+    };
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+    let stood = pid.is_some_and(is_stopped);
+    if pid.is_some() {
+        injector
+            .cluster
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .resume(id);
+    }
+    let back = injector.wait_for(id).await;
+    Effect {
+        target: format!("node {id} for {millis} ms"),
+        took_effect: stood && back,
+    }
+}
+
+/// Whether the system shows a process as stopped.
+fn is_stopped(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The state stands after the name, which is in parentheses.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+}
+
+async fn pause_for(rng: &mut StdRng, millis: std::ops::Range<u64>) {
+    tokio::time::sleep(Duration::from_millis(rng.random_range(millis))).await;
+}
+
+impl Injector {
+    /// SIGKILL. False: it did not run.
+    fn kill(&self, id: u64) -> bool {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        let ran = cluster.ended(id).is_none() && cluster.pid(id).is_some();
+        cluster.kill(id);
+        ran
+    }
+
+    fn start(&self, id: u64) {
+        let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        if cluster.pid(id).is_none() {
+            cluster.start_node(id);
+        }
+        self.down.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// Waits until a node answers. Its process has just been started or thawed, so an answer is a new one.
+    async fn wait_for(&self, id: u64) -> bool {
+        let end = Instant::now() + BACK;
+        while Instant::now() < end {
+            if self.observer.ask(id).await.is_some() {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        false
+    }
+
+    /// Looks for nodes that ended by themselves, which none may, and starts them again.
+    pub(crate) fn look_after(&self) {
+        for id in self.net.ids() {
+            if self.down.lock().unwrap_or_else(PoisonError::into_inner).contains(id) {
+                continue;
+            }
+            let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(status) = cluster.ended(*id) {
+                self.world
+                    .complaints
+                    .add(format!("node {id} ended by itself: {status}; see node-{id}.log"));
+                cluster.start_node(*id);
+            }
+        }
+    }
+
+    /// Everything passes, everything runs.
+    pub(crate) async fn heal(&self) {
+        self.net.heal();
+        for id in self.net.ids() {
+            self.start(*id);
+        }
+        for id in self.net.ids() {
+            if !self.wait_for(*id).await {
+                self.world
+                    .complaints
+                    .add(format!("node {id} does not answer {BACK:?} after the last fault"));
+            }
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Someone who stops queues and resumes them.
+//!
+//! A reply does not tell the log index at which a stop took effect, so bounds are found with a probe: a job that waits
+//! for an hour, whose index of acceptance is read back. One accepted after a stop was acknowledged has a higher index
+//! than the stop, one accepted before a resume was asked for a lower one than the resume. Between the two nothing may
+//! be granted.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_sim::history::{Answer, Operation, OperationKind};
+use rand::Rng;
+
+use super::TENANTS;
+use super::plan::{Plan, now_ms};
+use super::producer::Producer;
+use crate::chaos::world::World;
+
+const HOUR_MS: u64 = 3_600_000;
+/// Numbers of producers are lower.
+const NUMBER: u32 = 1_000;
+
+/// Stops and resumes queues, each once, until the run is over; nothing stays stopped.
+pub(super) async fn run(world: Arc<World>) {
+    let mut producer = Producer::new(Arc::clone(&world), NUMBER);
+    let mut cycle = 0;
+    while !world.is_over() {
+        cycle += 1;
+        let tenant = TENANTS[producer.rng.random_range(0..TENANTS.len())].name;
+        let queue = format!("held-{cycle}");
+        producer.cycle(tenant, &queue).await;
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            () = world.over() => {}
+        }
+    }
+}
+
+impl Producer {
+    async fn cycle(&mut self, tenant: &'static str, queue: &str) {
+        self.fill(tenant, queue, 3).await;
+        self.set_paused(tenant, queue, true).await;
+        self.fill(tenant, queue, 5).await;
+        let pause = Duration::from_millis(self.rng.random_range(200..2_000));
+        tokio::time::sleep(pause).await;
+        self.list_queue(tenant, queue).await;
+        self.set_paused(tenant, queue, false).await;
+    }
+
+    async fn fill(&mut self, tenant: &'static str, queue: &str, count: usize) {
+        for _ in 0..count {
+            let plan = Plan::plain(&mut self.rng, tenant, queue);
+            self.enqueue(&plan).await;
+        }
+    }
+
+    /// Repeats until it is done, also when the run is over.
+    async fn set_paused(&mut self, tenant: &'static str, queue: &str, paused: bool) {
+        let mut bound = if paused { None } else { self.probe(tenant).await };
+        loop {
+            let call = self.process.invoke(Operation::SetPaused {
+                tenant: tenant.into(),
+                queue: queue.into(),
+                paused,
+            });
+            let client = self.client(tenant);
+            let result = if paused {
+                client.pause_queue(queue, "chaos").await
+            } else {
+                client.resume_queue(queue).await
+            };
+            let done = result.is_ok();
+            if paused && done {
+                bound = self.probe_under_way(tenant).await;
+            }
+            self.world
+                .settle(OperationKind::SetPaused, call, bound, result.map(|()| Answer::Done));
+            if done {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// A probe while a call of this client is being written down: by a client of its own.
+    async fn probe_under_way(&self, tenant: &'static str) -> Option<u64> {
+        let mut other = Self::new(Arc::clone(&self.world), NUMBER + 1);
+        other.probe(tenant).await
+    }
+
+    /// The log index at which a job was accepted just now.
+    async fn probe(&mut self, tenant: &'static str) -> Option<u64> {
+        let plan = Plan {
+            due: now_ms() + HOUR_MS,
+            ..Plan::plain(&mut self.rng, tenant, "probes")
+        };
+        self.enqueue(&plan).await?;
+        let index = self.look(plan.id, tenant).await.map(|seen| seen.version);
+        self.cancel(plan.id, tenant).await;
+        index
+    }
+}

@@ -1,0 +1,18 @@
+//! Real clusters under real faults: processes killed and frozen, links cut, held and slowed, workers that hang and lie,
+//! with real clients meanwhile. What everybody saw is written to a history, and the checkers of `muster-sim` judge it.
+
+mod end;
+mod faults;
+mod load;
+mod net;
+mod observer;
+mod options;
+mod report;
+mod run;
+mod work;
+mod world;
+
+pub use faults::Fault;
+pub use options::Options;
+pub use report::{FaultCount, Report};
+pub use run::run;
