@@ -72,7 +72,18 @@ fn main() -> ExitCode {
         keep: args.keep,
         progress: true,
     };
-    let report = runtime.block_on(run(&options));
+    let report = runtime.block_on(async {
+        tokio::select! {
+            report = run(&options) => Some(report),
+            _ = tokio::signal::ctrl_c() => None,
+        }
+    });
+    let Some(report) = report else {
+        // The nodes end with the tasks that hold them.
+        drop(runtime);
+        eprintln!("interrupted; seed {seed}");
+        return ExitCode::from(2);
+    };
     println!("\n{report}");
     if let Some(kept) = &report.kept {
         println!("kept in {}; judge again:", kept.display());
