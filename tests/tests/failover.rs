@@ -524,3 +524,19 @@ async fn a_node_that_missed_what_was_purged_gets_a_snapshot() {
     cluster.leader().await;
     assert_same(&states(&cluster.client_at(away).await).await, &ids);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_follower_does_not_flood_the_leaders_log() {
+    let mut cluster = Cluster::start().await;
+    let (leader, follower) = (cluster.leader().await, cluster.follower().await);
+    let client = cluster.client().await;
+    let before = cluster.log(leader).lines().count();
+    cluster.kill(follower);
+    let end = tokio::time::Instant::now() + 3 * SECOND;
+    while tokio::time::Instant::now() < end {
+        client.enqueue_raw(job("quiet"), Enqueue::new()).await.unwrap();
+    }
+    let lines = cluster.log(leader).lines().count() - before;
+    // Heartbeats and one try of the log every 200 ms or so; without a pause between tries there are tens of thousands.
+    assert!(lines < 600, "{lines} lines in 3 s");
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use muster_core::NodeId;
 use muster_proto::peer as wire;
 use openraft::OptionalSend;
@@ -195,7 +195,7 @@ impl NetStreamAppend<TypeConfig> for Peer {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         let header = self.channels.header(self.target);
-        let requests = input.map(move |request| wire::AppendRequest {
+        let mut requests = input.map(move |request| wire::AppendRequest {
             header: Some(header),
             vote: Some(convert::vote_out(request.vote)),
             previous: request.prev_log_id.map(convert::log_id_out),
@@ -205,6 +205,12 @@ impl NetStreamAppend<TypeConfig> for Peer {
         let client = self.client(self.lane);
         Box::pin(async move {
             let mut client = client?;
+            // Openraft waits between tries by holding the first request back, so that is asked for before anything is
+            // opened: else one failed opening would follow the other without a pause for as long as the peer is down.
+            let Some(first) = requests.next().await else {
+                return Ok(stream::empty().boxed());
+            };
+            let requests = stream::iter([first]).chain(requests);
             // Only the opening has a deadline: the stream itself lives as long as the peer answers pings.
             let opening = tokio::time::timeout(option.hard_ttl().max(DEADLINE_MIN), client.append(requests)).await;
             let replies = opening.map_err(|late| RPCError::Network(NetworkError::new(&late)))?;
