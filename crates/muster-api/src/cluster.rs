@@ -2,7 +2,7 @@
 
 use muster_core::Core;
 use muster_proto::v1;
-use muster_raft::{MemberConfig, RaftStatus};
+use muster_raft::{MemberConfig, RaftStatus, Role};
 
 use crate::api::Api;
 use crate::errors::Error;
@@ -15,7 +15,12 @@ impl Api {
         let raft = self.raft();
         let (live, meta) = raft.read(|core: &Core| (core.live(), core.meta().clone()));
         let status = raft.status();
-        let leader = raft.leader().map_or(0, |leader| leader.id);
+        // Term and leader are of one moment: else an old leader could be told as that of the new term.
+        let role = *raft.role().borrow();
+        let leader = match role {
+            Role::Follower { leader, .. } => leader.unwrap_or(0),
+            Role::BecomingLeader { .. } | Role::Leader { .. } => status.node,
+        };
         let members = raft
             .members()
             .into_iter()
@@ -24,7 +29,7 @@ impl Api {
         v1::GetStatusResponse {
             cluster_id: format!("{:032x}", status.cluster),
             node_id: status.node,
-            term: status.term,
+            term: role.term(),
             leader_id: leader,
             last_log_index: status.last_log_index,
             committed_index: status.commit_index,
