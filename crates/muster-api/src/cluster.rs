@@ -69,13 +69,12 @@ fn member(config: MemberConfig, status: &RaftStatus, leader: u64) -> v1::Member 
         .iter()
         .find(|(node, _)| *node == config.id)
         .map(|(_, index)| *index);
-    let answered = status.answered.iter().find(|(node, _)| *node == config.id);
     v1::Member {
+        reachable: status.answered.get(&config.id).copied(),
         node_id: config.id,
         api_address: config.api,
         peer_address: config.peer,
         role: role.into(),
         matched_index: matched,
-        reachable: answered.map(|(_, recently)| *recently),
     }
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use muster_core::{Command, Core, LogIndex, NodeId, Reply, SessionId};
 use muster_store::Store;
-use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -18,6 +17,7 @@ use crate::node::{self, Seed, Started, VouchCall};
 use crate::options::{MemberConfig, RaftOptions};
 use crate::reads::ReadCall;
 use crate::role::{RaftStatus, Role};
+use crate::silence::answered;
 use crate::sink::ApplySink;
 use crate::types::{Address, LogId};
 
@@ -189,6 +189,7 @@ impl Raft {
 
     /// Figures of the log.
     pub fn status(&self) -> RaftStatus {
+        let answered = answered(&self.0.parts.raft, self.0.options.node, self.0.options.election_max);
         let metrics = self.0.parts.raft.metrics();
         let metrics = metrics.borrow_watched();
         let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
@@ -197,14 +198,6 @@ impl Raft {
             .iter()
             .flatten()
             .map(|(node, id)| (*node, index(*id)))
-            .collect();
-        let recent = self.0.options.election_max;
-        let answered = metrics
-            .heartbeat
-            .iter()
-            .flatten()
-            .filter(|(node, _)| **node != self.0.options.node)
-            .map(|(node, at)| (*node, at.is_some_and(|at| at.elapsed() < recent)))
             .collect();
         RaftStatus {
             node: self.0.options.node,

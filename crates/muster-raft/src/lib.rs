@@ -15,6 +15,7 @@ mod proposer;
 mod purge;
 mod reads;
 mod role;
+mod silence;
 mod sink;
 mod storage;
 mod types;

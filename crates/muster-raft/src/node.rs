@@ -28,6 +28,7 @@ use crate::proposer::{Call, Proposer, Submitter};
 use crate::purge::Purger;
 use crate::reads::{ReadCall, Reader};
 use crate::role::Role;
+use crate::silence::report_silence;
 use crate::sink::ApplySink;
 use crate::storage::{Applied, Checkpointer, LogAdapter, Machine};
 use crate::types::{Address, LeaderId, OpenRaft};
@@ -188,6 +189,12 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
         options: options.clone(),
     };
     tokio::spawn(purger.run(stop.clone()));
+    tokio::spawn(report_silence(
+        raft.clone(),
+        options.node,
+        options.election_max,
+        stop.clone(),
+    ));
     spawn_tasks(
         &handle,
         &options,

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use muster_core::LogIndex;
 use muster_store::LogStore;
-use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::options::RaftOptions;
-use crate::types::OpenRaft;
+use crate::silence::answered;
+use crate::types::{LogId, OpenRaft};
 
 /// How often the size of the log is looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// For flushing and linking the state.
-const SNAPSHOT: Duration = Duration::from_mins(1);
+/// For flushing and linking the state, and for the purge itself.
+const STEP: Duration = Duration::from_mins(1);
 /// The log may exceed `log_keep_bytes` by a fourth before something goes, so that many entries go at once.
 const SLACK: u64 = 4;
 /// A member that answers but lags holds the log up to so many times `log_keep_bytes`.
@@ -67,17 +67,14 @@ impl Purger {
     fn dispensable(&self) -> Option<LogIndex> {
         let keep = self.options.log_keep_bytes;
         let point = self.log().purge_point(keep, self.options.log_keep)?;
+        let answered = answered(&self.raft, self.options.node, self.options.election_max);
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let applied = metrics.last_applied.as_ref().map_or(0, |id| id.index);
         let mut upto = point.index.min(applied);
         if self.log().bytes() < PATIENCE * keep {
-            let answered = |node| {
-                let at = metrics.heartbeat.as_ref().and_then(|heard| *heard.get(node)?);
-                at.is_some_and(|at| at.elapsed() < self.options.election_max)
-            };
             for (node, matched) in metrics.replication.iter().flatten() {
-                if answered(node) {
+                if answered.get(node) == Some(&true) {
                     upto = upto.min(matched.as_ref().map_or(0, |id| id.index));
                 }
             }
@@ -88,28 +85,25 @@ impl Purger {
 
     /// Sees to it that the state is flushed up to there, then lets openraft purge.
     async fn purge(&self, upto: LogIndex) -> Result<(), String> {
-        let covered = |index: Option<LogIndex>| index.is_some_and(|index| index >= upto);
-        let index = self
-            .raft
-            .metrics()
-            .borrow_watched()
-            .snapshot
-            .as_ref()
-            .map(|id| id.index);
-        if !covered(index) {
+        let covered = |id: Option<&LogId>| id.is_some_and(|id| id.index >= upto);
+        let flushed = covered(self.raft.metrics().borrow_watched().snapshot.as_ref());
+        if !flushed {
             let trigger = self.raft.trigger();
             trigger.snapshot().await.map_err(|error| error.to_string())?;
             self.raft
-                .wait(Some(SNAPSHOT))
-                .metrics(
-                    |metrics| covered(metrics.snapshot.as_ref().map(|id| id.index)),
-                    "the state is flushed",
-                )
+                .wait(Some(STEP))
+                .metrics(|metrics| covered(metrics.snapshot.as_ref()), "the state is flushed")
                 .await
                 .map_err(|error| error.to_string())?;
         }
         let trigger = self.raft.trigger();
         trigger.purge_log(upto).await.map_err(|error| error.to_string())?;
+        // Openraft waits while it sends entries that are to go.
+        self.raft
+            .wait(Some(STEP))
+            .metrics(|metrics| covered(metrics.purged.as_ref()), "the entries are gone")
+            .await
+            .map_err(|error| error.to_string())?;
         tracing::info!(upto, bytes = self.log().bytes(), "the log is purged");
         Ok(())
     }

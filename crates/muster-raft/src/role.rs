@@ -1,5 +1,7 @@
 //! What this node is at the moment.
 
+use std::collections::BTreeMap;
+
 use muster_core::{LogIndex, NodeId};
 
 /// Role of this node in the cluster.
@@ -66,5 +68,5 @@ pub struct RaftStatus {
     /// On the leader: last entry known to be on each other node.
     pub matched: Vec<(NodeId, LogIndex)>,
     /// On the leader: each other node, and whether it answered within the last election timeout.
-    pub answered: Vec<(NodeId, bool)>,
+    pub answered: BTreeMap<NodeId, bool>,
 }

@@ -34,7 +34,7 @@ pub async fn server(args: ServerArgs) -> Result<(), Error> {
         );
         return Ok(());
     }
-    logs::start(args.log_format, "info,openraft=warn");
+    logs::start(args.log_format, "info,openraft=error");
     if let Some(address) = node.metrics {
         metrics::serve(node.id, address)?;
     }
