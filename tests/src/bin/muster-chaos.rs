@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use muster_sim::judge_file;
-use muster_tests::chaos::{Fault, Options, run};
+use muster_tests::chaos::{Fault, Options, lacking, run};
 
 /// Runs a cluster of real processes under load and faults, and judges what clients and workers saw.
 /// Exit status: 0 nothing wrong, 1 something is, 2 it could not run.
@@ -22,7 +22,7 @@ struct Args {
     /// Decides faults, their order and targets, and the load. Default: a new one, printed at the end.
     #[arg(long)]
     seed: Option<u64>,
-    /// Faults to choose from, e.g. kill,pause,partition. Default: all.
+    /// Faults to choose from, e.g. kill,pause,partition. Default: all but disk-full and power-cut, which need root.
     #[arg(long, value_delimiter = ',')]
     faults: Vec<Fault>,
     /// Calls per second of all clients together.
@@ -58,11 +58,20 @@ fn main() -> ExitCode {
         }
     };
     let seed = args.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
-    let faults = if args.faults.is_empty() {
-        Fault::ALL.to_vec()
-    } else {
-        args.faults
-    };
+    let mut faults = args.faults;
+    if faults.is_empty() {
+        faults = Fault::ALL.into_iter().filter(|fault| !fault.needs_disks()).collect();
+    }
+    faults.retain(|fault| {
+        let lacks = lacking(*fault);
+        if let Some(lacks) = lacks {
+            eprintln!("{fault} skipped: needs {lacks}");
+        }
+        lacks.is_none()
+    });
+    if faults.is_empty() {
+        return ExitCode::from(2);
+    }
     let options = Options {
         time: Duration::from_secs_f64(args.minutes * 60.0),
         nodes: args.nodes,

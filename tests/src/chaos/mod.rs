@@ -16,3 +16,8 @@ pub use faults::Fault;
 pub use options::Options;
 pub use report::{FaultCount, Report};
 pub use run::run;
+
+/// What a fault needs that this machine lacks; `None`: it can be injected.
+pub fn lacking(fault: Fault) -> Option<&'static str> {
+    faults::lacking(fault)
+}

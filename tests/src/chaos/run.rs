@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::chaos::end::{self, DRAIN};
-use crate::chaos::faults::{Injector, Log};
+use crate::chaos::faults::{Disk, Injector, Log};
 use crate::chaos::load;
 use crate::chaos::net::Net;
 use crate::chaos::observer::Observer;
@@ -93,6 +93,8 @@ pub async fn run(options: &Options) -> Report {
         complaints: world.complaints.all(),
         kept: None,
     };
+    injector.end();
+    report.complaints = world.complaints.all();
     report.kept = place.end(report.is_good());
     report
 }
@@ -139,6 +141,12 @@ async fn start(options: &Options, path: &Path, history: &Path) -> (Arc<World>, A
     let nodes = NodePorts::choose(options.nodes);
     let peers: Vec<_> = nodes.iter().map(|node| (node.id, node.peer)).collect();
     let net = Net::start(&peers).await.expect("ports for proxies");
+    let needed = options.faults.iter().any(|fault| fault.needs_disks());
+    let disks = nodes
+        .iter()
+        .filter(|_| needed)
+        .map(|node| Disk::make(path, node.id).expect("a disk"));
+    let disks = disks.collect();
     let mut cluster = Cluster::prepare_in(path, &nodes, "", |own, node| {
         if own == node.id {
             format!("127.0.0.1:{}", node.peer)
@@ -165,6 +173,7 @@ async fn start(options: &Options, path: &Path, history: &Path) -> (Arc<World>, A
         workers: Workers::start(&world),
         world: Arc::clone(&world),
         cluster: Arc::new(Mutex::new(cluster)),
+        disks,
         net,
         observer,
         log: Log::default(),

@@ -1,6 +1,7 @@
 //! Faults: which there are, when they come, and whether they did anything.
 
 mod deck;
+mod disk;
 mod network;
 mod node;
 mod schedule;
@@ -11,6 +12,7 @@ use std::str::FromStr;
 
 use muster_sim::history::FaultKind;
 
+pub(crate) use disk::{Disk, lacking};
 pub(crate) use schedule::{Injector, Log};
 
 /// What can be done to a cluster.
@@ -52,6 +54,10 @@ pub enum Fault {
     DoubleReport,
     /// Reports sent after their leases were lost.
     LateReport,
+    /// A node's disk without room, then with room again. Needs root.
+    DiskFull,
+    /// One node or all at once lose what they had not synced, and their power. Needs root.
+    PowerCut,
 }
 
 /// What faults act on: one of each sort at a time.
@@ -67,7 +73,7 @@ pub(crate) enum Sort {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Kill,
         Self::KillTwo,
         Self::KillAll,
@@ -86,6 +92,8 @@ impl Fault {
         Self::WorkerHang,
         Self::DoubleReport,
         Self::LateReport,
+        Self::DiskFull,
+        Self::PowerCut,
     ];
 
     /// Its name on the command line.
@@ -109,13 +117,26 @@ impl Fault {
             Self::WorkerHang => "worker-hang",
             Self::DoubleReport => "double-report",
             Self::LateReport => "late-report",
+            Self::DiskFull => "disk-full",
+            Self::PowerCut => "power-cut",
         }
+    }
+
+    /// Needs file systems that can be filled and cut, and so root. Such a fault comes only if it is named.
+    pub fn needs_disks(self) -> bool {
+        matches!(self, Self::DiskFull | Self::PowerCut)
     }
 
     /// What it acts on.
     pub(crate) fn sort(self) -> Sort {
         match self {
-            Self::Kill | Self::KillTwo | Self::KillAll | Self::KillStart | Self::Pause => Sort::Node,
+            Self::Kill
+            | Self::KillTwo
+            | Self::KillAll
+            | Self::KillStart
+            | Self::Pause
+            | Self::DiskFull
+            | Self::PowerCut => Sort::Node,
             Self::Partition
             | Self::Split
             | Self::OneWay
@@ -144,6 +165,8 @@ impl Fault {
             Self::WorkerHang => FaultKind::WorkerHang,
             Self::DoubleReport => FaultKind::DoubleReport,
             Self::LateReport => FaultKind::LateReport,
+            Self::DiskFull => FaultKind::DiskFull,
+            Self::PowerCut => FaultKind::PowerCut,
         }
     }
 
@@ -151,7 +174,7 @@ impl Fault {
     pub(crate) fn weight(self) -> usize {
         match self {
             Self::Kill | Self::Pause => 3,
-            Self::OneWay | Self::Partition => 2,
+            Self::DiskFull | Self::PowerCut | Self::OneWay | Self::Partition => 2,
             _ => 1,
         }
     }

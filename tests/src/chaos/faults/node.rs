@@ -8,8 +8,8 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use tokio::time::Instant;
 
-use super::Fault;
 use super::schedule::{Effect, Injector};
+use super::{Disk, Fault};
 
 /// Longest start of a node on a busy machine, its log read.
 const BACK: Duration = Duration::from_mins(1);
@@ -29,6 +29,8 @@ pub(super) async fn inject(injector: &Injector, fault: Fault, rng: &mut StdRng) 
             let times = rng.random_range(1..4);
             kill(injector, &[injector.some_node(rng, LEADER)], times, rng).await
         }
+        Fault::PowerCut => power_cut(injector, rng).await,
+        Fault::DiskFull => disk_full(injector, rng).await,
         Fault::Pause => pause(injector, injector.some_node(rng, LEADER), rng).await,
         _ => kill(injector, &[injector.some_node(rng, LEADER)], 0, rng).await,
     }
@@ -68,6 +70,66 @@ async fn kill(injector: &Injector, ids: &[u64], in_start: usize, rng: &mut StdRn
     Effect {
         target: format!("{ids:?}, {in_start} times in its start"),
         took_effect: ran && back,
+    }
+}
+
+/// Cuts the power of one node or of all. It took effect if all ran before, lost what they had not synced, and serve
+/// again after.
+async fn power_cut(injector: &Injector, rng: &mut StdRng) -> Effect {
+    let one = injector.some_node(rng, LEADER);
+    let all = rng.random_bool(0.4);
+    let disks: Vec<&Disk> = injector.disks.iter().filter(|disk| all || disk.id() == one).collect();
+    let mut good = true;
+    for disk in &disks {
+        injector.expect_down(disk.id());
+        good &= disk.cut().is_ok();
+    }
+    // The processes may notice, and must not acknowledge anything more.
+    pause_for(rng, 0..300).await;
+    for disk in &disks {
+        // It may have ended by itself when nothing could be written.
+        injector.kill(disk.id());
+        good &= disk.unmount().is_ok() && disk.mount().is_ok();
+    }
+    pause_for(rng, 0..1_500).await;
+    for disk in &disks {
+        injector.start(disk.id());
+    }
+    for disk in &disks {
+        good &= injector.wait_for(disk.id()).await;
+    }
+    Effect {
+        target: if all { "all nodes".into() } else { format!("node {one}") },
+        took_effect: good && !disks.is_empty(),
+    }
+}
+
+/// Leaves a node no room for a while. It took effect if there was none, and the node serves again after, started again
+/// if it ended for lack of room.
+async fn disk_full(injector: &Injector, rng: &mut StdRng) -> Effect {
+    let id = injector.some_node(rng, LEADER);
+    let Some(disk) = injector.disks.iter().find(|disk| disk.id() == id) else {
+        return Effect {
+            target: "no disk".into(),
+            took_effect: false,
+        };
+    };
+    injector.expect_down(id);
+    let filled = disk.fill().is_ok();
+    pause_for(rng, 1_000..6_000).await;
+    let freed = disk.free().is_ok();
+    pause_for(rng, 100..500).await;
+    let ended = injector
+        .cluster
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .ended(id);
+    injector.start(id);
+    let back = injector.wait_for(id).await;
+    let how = ended.map_or_else(|| "went on".into(), |status| format!("ended ({status})"));
+    Effect {
+        target: format!("node {id}, which {how}"),
+        took_effect: filled && freed && back,
     }
 }
 
@@ -115,9 +177,14 @@ async fn pause_for(rng: &mut StdRng, millis: std::ops::Range<u64>) {
 }
 
 impl Injector {
+    /// A node may end by itself until it is started again.
+    fn expect_down(&self, id: u64) {
+        self.down.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+    }
+
     /// SIGKILL. False: it did not run.
     fn kill(&self, id: u64) -> bool {
-        self.down.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        self.expect_down(id);
         let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
         let ran = cluster.ended(id).is_none() && cluster.pid(id).is_some();
         cluster.kill(id);

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::deck::Deck;
-use super::{Fault, Sort, network, node, workers};
+use super::{Disk, Fault, Sort, network, node, workers};
 use crate::Cluster;
 use crate::chaos::net::Net;
 use crate::chaos::observer::Observer;
@@ -30,6 +30,8 @@ pub(super) struct Effect {
 pub(crate) struct Injector {
     pub(crate) world: Arc<World>,
     pub(crate) cluster: Arc<Mutex<Cluster>>,
+    /// Of each node, if a fault needs them; otherwise none.
+    pub(crate) disks: Vec<Disk>,
     pub(crate) net: Net,
     pub(crate) observer: Observer,
     pub(crate) workers: Workers,
@@ -109,6 +111,16 @@ impl Injector {
             end: self.world.recorder.now(),
             took_effect,
         }));
+    }
+
+    /// Ends all nodes and takes out their disks.
+    pub(crate) fn end(&self) {
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner).kill_all();
+        for disk in &self.disks {
+            if let Err(fault) = disk.unmount() {
+                self.world.complaints.add(fault.to_string());
+            }
+        }
     }
 
     /// A node; the leader with this probability, in percent.
