@@ -22,7 +22,7 @@ struct Args {
     /// Decides faults, their order and targets, and the load. Default: a new one, printed at the end.
     #[arg(long)]
     seed: Option<u64>,
-    /// Faults to choose from, e.g. kill,pause,partition. Default: all but disk-full and power-cut, which need root.
+    /// Faults to choose from, e.g. kill,pause,partition. Default: all but disk-full, power-cut (these need root) and clock-jump (libfaketime).
     #[arg(long, value_delimiter = ',')]
     faults: Vec<Fault>,
     /// Calls per second of all clients together.
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     let seed = args.seed.unwrap_or_else(|| rand::random_range(0..1_000_000));
     let mut faults = args.faults;
     if faults.is_empty() {
-        faults = Fault::ALL.into_iter().filter(|fault| !fault.needs_disks()).collect();
+        faults = Fault::ALL.into_iter().filter(|fault| !fault.is_special()).collect();
     }
     faults.retain(|fault| {
         let lacks = lacking(*fault);

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::chaos::end::{self, DRAIN};
-use crate::chaos::faults::{Disk, Injector, Log};
+use crate::chaos::faults::{Clock, Disk, Fault, Injector, Log};
 use crate::chaos::load;
 use crate::chaos::net::Net;
 use crate::chaos::observer::Observer;
@@ -154,6 +154,12 @@ async fn start(options: &Options, path: &Path, history: &Path) -> (Arc<World>, A
             net.address(own, node.id).to_string()
         }
     });
+    let moves = options.faults.contains(&Fault::ClockJump);
+    let ids = cluster.ids();
+    let clocks = ids.into_iter().filter(|_| moves);
+    let clocks = clocks
+        .map(|id| Clock::make(&mut cluster, id).expect("libfaketime"))
+        .collect();
     cluster.start_all();
     let recorder = Recorder::create(history, &header(options)).expect("a history file");
     let world = Arc::new(World {
@@ -174,6 +180,7 @@ async fn start(options: &Options, path: &Path, history: &Path) -> (Arc<World>, A
         world: Arc::clone(&world),
         cluster: Arc::new(Mutex::new(cluster)),
         disks,
+        clocks,
         net,
         observer,
         log: Log::default(),

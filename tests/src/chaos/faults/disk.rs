@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
-use super::Fault;
+use super::{Fault, clock};
 
 /// Size of a disk. The image is sparse.
 const SIZE: &str = "4G";
@@ -25,6 +25,9 @@ pub(crate) struct Disk {
 
 /// What a fault needs that this machine lacks.
 pub(crate) fn lacking(fault: Fault) -> Option<&'static str> {
+    if fault == Fault::ClockJump && clock::library().is_none() {
+        return Some("libfaketime (package libfaketime)");
+    }
     if !fault.needs_disks() {
         return None;
     }

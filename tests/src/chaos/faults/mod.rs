@@ -1,5 +1,6 @@
 //! Faults: which there are, when they come, and whether they did anything.
 
+mod clock;
 mod deck;
 mod disk;
 mod network;
@@ -12,6 +13,7 @@ use std::str::FromStr;
 
 use muster_sim::history::FaultKind;
 
+pub(crate) use clock::Clock;
 pub(crate) use disk::{Disk, lacking};
 pub(crate) use schedule::{Injector, Log};
 
@@ -58,6 +60,8 @@ pub enum Fault {
     DiskFull,
     /// One node or all at once lose what they had not synced, and their power. Needs root.
     PowerCut,
+    /// A node's wall clock wrong for a while, by up to half a minute. Needs libfaketime.
+    ClockJump,
 }
 
 /// What faults act on: one of each sort at a time.
@@ -73,7 +77,7 @@ pub(crate) enum Sort {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Kill,
         Self::KillTwo,
         Self::KillAll,
@@ -94,6 +98,7 @@ impl Fault {
         Self::LateReport,
         Self::DiskFull,
         Self::PowerCut,
+        Self::ClockJump,
     ];
 
     /// Its name on the command line.
@@ -119,11 +124,17 @@ impl Fault {
             Self::LateReport => "late-report",
             Self::DiskFull => "disk-full",
             Self::PowerCut => "power-cut",
+            Self::ClockJump => "clock-jump",
         }
     }
 
-    /// Needs file systems that can be filled and cut, and so root. Such a fault comes only if it is named.
-    pub fn needs_disks(self) -> bool {
+    /// Needs what not every machine has, and comes only if it is named.
+    pub fn is_special(self) -> bool {
+        self.needs_disks() || self == Self::ClockJump
+    }
+
+    /// Needs file systems that can be filled and cut, and so root.
+    pub(crate) fn needs_disks(self) -> bool {
         matches!(self, Self::DiskFull | Self::PowerCut)
     }
 
@@ -136,7 +147,8 @@ impl Fault {
             | Self::KillStart
             | Self::Pause
             | Self::DiskFull
-            | Self::PowerCut => Sort::Node,
+            | Self::PowerCut
+            | Self::ClockJump => Sort::Node,
             Self::Partition
             | Self::Split
             | Self::OneWay
@@ -167,6 +179,7 @@ impl Fault {
             Self::LateReport => FaultKind::LateReport,
             Self::DiskFull => FaultKind::DiskFull,
             Self::PowerCut => FaultKind::PowerCut,
+            Self::ClockJump => FaultKind::ClockJump,
         }
     }
 

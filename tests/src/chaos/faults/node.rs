@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use tokio::time::Instant;
 
 use super::schedule::{Effect, Injector};
-use super::{Disk, Fault};
+use super::{Clock, Disk, Fault};
 
 /// Longest start of a node on a busy machine, its log read.
 const BACK: Duration = Duration::from_mins(1);
@@ -30,6 +30,7 @@ pub(super) async fn inject(injector: &Injector, fault: Fault, rng: &mut StdRng) 
             kill(injector, &[injector.some_node(rng, LEADER)], times, rng).await
         }
         Fault::PowerCut => power_cut(injector, rng).await,
+        Fault::ClockJump => clock_jump(injector, rng).await,
         Fault::DiskFull => disk_full(injector, rng).await,
         Fault::Pause => pause(injector, injector.some_node(rng, LEADER), rng).await,
         _ => kill(injector, &[injector.some_node(rng, LEADER)], 0, rng).await,
@@ -104,8 +105,7 @@ async fn power_cut(injector: &Injector, rng: &mut StdRng) -> Effect {
     }
 }
 
-/// Leaves a node no room for a while. It took effect if there was none, and the node serves again after, started again
-/// if it ended for lack of room.
+/// Leaves a node no room for a while. It took effect if the node ended for lack of it, and serves again after.
 async fn disk_full(injector: &Injector, rng: &mut StdRng) -> Effect {
     let id = injector.some_node(rng, LEADER);
     let Some(disk) = injector.disks.iter().find(|disk| disk.id() == id) else {
@@ -116,7 +116,8 @@ async fn disk_full(injector: &Injector, rng: &mut StdRng) -> Effect {
     };
     injector.expect_down(id);
     let filled = disk.fill().is_ok();
-    pause_for(rng, 1_000..6_000).await;
+    // Longer than the state goes unflushed, as a rule.
+    pause_for(rng, 3_000..14_000).await;
     let freed = disk.free().is_ok();
     pause_for(rng, 100..500).await;
     let ended = injector
@@ -129,7 +130,24 @@ async fn disk_full(injector: &Injector, rng: &mut StdRng) -> Effect {
     let how = ended.map_or_else(|| "went on".into(), |status| format!("ended ({status})"));
     Effect {
         target: format!("node {id}, which {how}"),
-        took_effect: filled && freed && back,
+        took_effect: filled && freed && back && ended.is_some(),
+    }
+}
+
+/// Moves the clock of a node for a while. It took effect if the node ran and read it.
+async fn clock_jump(injector: &Injector, rng: &mut StdRng) -> Effect {
+    let id = injector.some_node(rng, LEADER);
+    let seconds = rng.random_range(-30..=30);
+    let clock = injector.clocks.iter().find(|clock| clock.id() == id);
+    let set = clock.is_some_and(|clock| clock.set(seconds).is_ok());
+    pause_for(rng, 500..5_000).await;
+    let pid = injector.cluster.lock().unwrap_or_else(PoisonError::into_inner).pid(id);
+    let read = pid.is_some_and(Clock::moves);
+    let reset = clock.is_some_and(|clock| clock.set(0).is_ok());
+    let back = injector.wait_for(id).await;
+    Effect {
+        target: format!("node {id} by {seconds} s"),
+        took_effect: set && read && reset && back,
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::deck::Deck;
-use super::{Disk, Fault, Sort, network, node, workers};
+use super::{Clock, Disk, Fault, Sort, network, node, workers};
 use crate::Cluster;
 use crate::chaos::net::Net;
 use crate::chaos::observer::Observer;
@@ -32,6 +32,8 @@ pub(crate) struct Injector {
     pub(crate) cluster: Arc<Mutex<Cluster>>,
     /// Of each node, if a fault needs them; otherwise none.
     pub(crate) disks: Vec<Disk>,
+    /// The same.
+    pub(crate) clocks: Vec<Clock>,
     pub(crate) net: Net,
     pub(crate) observer: Observer,
     pub(crate) workers: Workers,
