@@ -13,6 +13,8 @@ use super::{Clock, Disk, Fault};
 
 /// Longest start of a node on a busy machine, its log read.
 const BACK: Duration = Duration::from_mins(1);
+/// Longest end of a node that cannot go on.
+const ENDING: Duration = Duration::from_secs(6);
 /// How often the leader is the one, in percent.
 const LEADER: u32 = 60;
 
@@ -119,12 +121,14 @@ async fn disk_full(injector: &Injector, rng: &mut StdRng) -> Effect {
     // Longer than the state goes unflushed, as a rule.
     pause_for(rng, 3_000..14_000).await;
     let freed = disk.free().is_ok();
-    pause_for(rng, 100..500).await;
-    let ended = injector
-        .cluster
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .ended(id);
+    // A node that has no room left may still be about to end.
+    let mut ended = None;
+    let end = Instant::now() + ENDING;
+    while ended.is_none() && Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut cluster = injector.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        ended = cluster.ended(id);
+    }
     injector.start(id);
     let back = injector.wait_for(id).await;
     let how = ended.map_or_else(|| "went on".into(), |status| format!("ended ({status})"));
