@@ -546,3 +546,26 @@ async fn a_dead_follower_does_not_flood_the_leaders_log() {
     // Heartbeats and one try of the log every 200 ms or so; without a pause between tries there are tens of thousands.
     assert!(lines < 600, "{lines} lines in 3 s");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_waited_for_a_leader_before_its_first_flush_starts_again() {
+    let mut cluster = Cluster::start_with("\n[store]\nflush_interval = \"2s\"\n").await;
+    let client = cluster.client().await;
+    client.enqueue_raw(job("first"), Enqueue::new()).await.unwrap();
+    cluster.kill_all();
+    // Alone it applies nothing. Its first checkpoint comes after a second.
+    cluster.start_node(1);
+    eventually("the node answers", LONG, || cluster.status(1)).await;
+    let alone = tokio::time::Instant::now() + Duration::from_millis(1_500);
+    tokio::time::sleep_until(alone).await;
+    cluster.start_all();
+    cluster.leader().await;
+    let end = tokio::time::Instant::now() + 5 * SECOND;
+    while tokio::time::Instant::now() < end {
+        client.enqueue_raw(job("more"), Enqueue::new()).await.unwrap();
+    }
+    cluster.kill(1);
+    cluster.start_node(1);
+    eventually("the node is back", LONG, || cluster.status(1)).await;
+    cluster.agree().await;
+}

@@ -39,11 +39,16 @@ impl Checkpointer {
 
     fn write_in_turn(&self) -> Result<CheckpointStats, Error> {
         let begun = Instant::now();
-        let checkpoint = self.state.lock().take_checkpoint();
-        let locked = begun.elapsed();
-        let Some(applied) = checkpoint.applied else {
-            return Ok(CheckpointStats::default());
+        let (checkpoint, applied) = {
+            let mut state = self.state.lock();
+            // Before the first entry there is no position to write rows at. They are not even taken: what is taken and
+            // not written is lost, and these are rows that nothing may ever change again.
+            let Some(applied) = state.last else {
+                return Ok(CheckpointStats::default());
+            };
+            (state.take_checkpoint(), applied)
         };
+        let locked = begun.elapsed();
         let written = self.store.state().write(checkpoint)?;
         metrics::histogram!("muster_checkpoint_locked_seconds").record(locked);
         metrics::histogram!("muster_checkpoint_seconds").record(begun.elapsed());
