@@ -1,10 +1,10 @@
 //! What all services share, and the services of `muster.v1` as lists of verbs.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures::Stream;
-use muster_core::{Command, Name, Reply, TenantId, TenantView, Timestamp};
+use muster_core::{Command, Name, Reply, TenantId, TenantView};
 use muster_node::Node;
 use muster_raft::Raft;
 use muster_store::StateStore;
@@ -146,12 +146,6 @@ impl Api {
         self.raft()
             .read(|core| core.tenant_id(name).and_then(|id| core.tenant(id)))
     }
-}
-
-/// Wall-clock time, never behind the replicated one: delays count from here.
-pub(crate) fn wall_clock(replicated: Timestamp) -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX).max(replicated)
 }
 
 /// A defect: the core answered a command with another command's reply.

@@ -4,7 +4,7 @@ use muster_core::{Command, Enqueued, Name, Refusal, Reply, TenantId};
 use muster_proto::v1;
 use tokio::time::Instant;
 
-use crate::api::{Api, unexpected, wall_clock};
+use crate::api::{Api, unexpected};
 use crate::convert;
 use crate::errors::{Error, Violation};
 use crate::history::{self, Wanted};
@@ -65,13 +65,8 @@ impl Api {
     ) -> Result<Vec<Outcome>, Error> {
         let view = self.tenant(&tenant, deadline).await?;
         // Read before the history is searched: what ends later, the core knows itself.
-        let (applied, replicated_now) = self.raft().read(|core| (core.meta().applied, core.meta().now));
-        let mut context = Context::new(
-            tenant,
-            view.settings.payload_bytes_max,
-            wall_clock(replicated_now),
-            applied,
-        );
+        let applied = self.raft().read(|core| core.meta().applied);
+        let mut context = Context::new(tenant, view.settings.payload_bytes_max, self.raft().clock(), applied);
         let mut outcomes: Vec<Option<Outcome>> = Vec::with_capacity(jobs.len());
         let mut wanted = Vec::with_capacity(jobs.len());
         let mut positions = Vec::with_capacity(jobs.len());

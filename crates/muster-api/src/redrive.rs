@@ -3,7 +3,7 @@
 use muster_core::{Command, Enqueued, JobSpec, JobState, Origin, Refusal, Reply};
 use muster_proto::v1;
 
-use crate::api::{Api, Caller, unexpected, wall_clock};
+use crate::api::{Api, Caller, unexpected};
 use crate::enqueue::count_accepted;
 use crate::errors::Error;
 use crate::mint::Mint;
@@ -30,7 +30,7 @@ impl Api {
             self.linearize(caller.deadline).await?;
             let tenant = self.tenant_id(&caller.tenant, caller.deadline).await?;
             // Read before the history is searched: what ends later, the core knows itself.
-            let (applied, now) = self.raft().read(|core| (core.meta().applied, core.meta().now));
+            let applied = self.raft().read(|core| core.meta().applied);
             let dead = self.find(tenant, from, caller.deadline).await?;
             if dead.state != JobState::Dead {
                 return Err(Error::JobNotDead {
@@ -38,7 +38,7 @@ impl Api {
                     state: dead.state,
                 });
             }
-            let id = *new_id.get_or_insert_with(|| mint.job_id(wall_clock(now)));
+            let id = *new_id.get_or_insert_with(|| mint.job_id(self.raft().clock()));
             if given.is_some()
                 && let Ok(first) = self.find(tenant, id, caller.deadline).await
             {

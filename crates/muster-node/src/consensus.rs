@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
-use muster_core::{Command, Core, Reply, SessionId};
+use muster_core::{Command, Core, Reply, SessionId, Timestamp};
 use muster_raft::{ProposeError, Raft, Role};
 use tokio::sync::watch;
 
@@ -20,6 +20,8 @@ pub(crate) trait Consensus: Send + Sync + 'static {
     fn vouch(&self, sessions: Vec<SessionId>) -> BoxFuture<'_, Result<(), ProposeError>>;
     fn checkpoint(&self) -> BoxFuture<'_, Result<Checkpointed, String>>;
     fn role(&self) -> watch::Receiver<Role>;
+    /// The time with which an entry would be stamped now, about.
+    fn clock(&self) -> Timestamp;
     /// Calls `look` once with this node's applied state.
     fn look(&self, look: &mut dyn FnMut(&Core));
 }
@@ -50,6 +52,10 @@ impl Consensus for Raft {
 
     fn role(&self) -> watch::Receiver<Role> {
         Raft::role(self)
+    }
+
+    fn clock(&self) -> Timestamp {
+        Raft::clock(self)
     }
 
     fn look(&self, look: &mut dyn FnMut(&Core)) {

@@ -15,6 +15,7 @@
 //! ([`Node::failed`]), a session's actor only its session. The only crate that knows ractor.
 
 mod checkpointer;
+#[cfg(test)]
 mod clock;
 mod consensus;
 mod context;

@@ -10,7 +10,6 @@ use muster_core::{Command, SessionId, Timestamp};
 use muster_raft::Role;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
-use crate::clock::wall_clock;
 use crate::consensus::{leading, read};
 use crate::context::Context;
 use crate::metrics;
@@ -218,7 +217,7 @@ impl Reign {
             Tick::Pause(_) | Tick::Idle => self.tick = Tick::Idle,
         }
         let due = context.hub.desk.arm()?;
-        let wait = until_due(due, context.hub.desk.now(), wall_clock());
+        let wait = until_due(due, context.hub.desk.now(), context.consensus.clock());
         if wait > 0 {
             return Some(now + Duration::from_millis(wait).min(SLEEP_MAX));
         }
@@ -254,9 +253,9 @@ impl Reign {
     }
 }
 
-/// Milliseconds until something due at `due` can fire. Replicated time may be ahead of this node's clock.
-fn until_due(due: Timestamp, replicated: Timestamp, wall: Timestamp) -> u64 {
-    due.saturating_sub(replicated.max(wall))
+/// Milliseconds until something due at `due` can fire. What was applied last may be ahead of the clock by a moment.
+fn until_due(due: Timestamp, replicated: Timestamp, clock: Timestamp) -> u64 {
+    due.saturating_sub(replicated.max(clock))
 }
 
 /// Proposes in the name of the leader of `term`, if this node still is.
@@ -297,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replicated_time_ahead_of_the_wall_clock_counts() {
+    fn replicated_time_ahead_of_the_clock_counts() {
         assert_eq!(until_due(100, 0, 40), 60);
         assert_eq!(until_due(100, 70, 40), 30);
         assert_eq!(until_due(100, 0, 100), 0);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::future::BoxFuture;
 use muster_core::{
     Batch, Command, Core, DEFAULT_TENANT, Enqueued, JobId, JobOptions, JobRow, JobSpec, KindVersions, Origin, Payload,
-    Priority, Reply, SessionId, WorkerClass,
+    Priority, Reply, SessionId, Timestamp, WorkerClass,
 };
 use muster_raft::{AppliedEntry, ApplySink, ProposeError, Role};
 use parking_lot::Mutex;
@@ -169,6 +169,10 @@ impl Consensus for Stand {
 
     fn role(&self) -> watch::Receiver<Role> {
         self.role.subscribe()
+    }
+
+    fn clock(&self) -> Timestamp {
+        wall_clock()
     }
 
     fn look(&self, look: &mut dyn FnMut(&Core)) {

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::{Command, Core, LogIndex, NodeId, Reply, SessionId};
+use muster_core::{Command, Core, LogIndex, NodeId, Reply, SessionId, Timestamp};
 use muster_store::Store;
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::{oneshot, watch};
@@ -147,6 +147,13 @@ impl Raft {
                 needed,
             }),
         }
+    }
+
+    /// About the time, in milliseconds since the Unix epoch, with which an entry would be stamped if this node led. Never
+    /// before the time of what was applied here; after a clock was set back it goes at half speed until the clock has
+    /// caught up.
+    pub fn clock(&self) -> Timestamp {
+        self.0.parts.clock.now()
     }
 
     /// This node's role, as it changes. Closes when raft has stopped.

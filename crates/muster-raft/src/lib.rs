@@ -4,6 +4,7 @@
 //! openraft's code again.
 
 mod bootstrap;
+mod clock;
 mod convert;
 mod error;
 mod handle;

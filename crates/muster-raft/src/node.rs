@@ -20,6 +20,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::bootstrap::{self, Starter};
+use crate::clock::ReplicatedClock;
 use crate::error::{Error, ProposeError};
 use crate::leadership::{Lead, watch_leadership};
 use crate::options::RaftOptions;
@@ -55,6 +56,7 @@ pub(crate) struct Started {
     pub(crate) role: watch::Receiver<Role>,
     pub(crate) fatal: Arc<watch::Sender<Option<Error>>>,
     pub(crate) cluster: u128,
+    pub(crate) clock: Arc<ReplicatedClock>,
 }
 
 /// Sessions to vouch for with the leader.
@@ -138,6 +140,7 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
     let checkpointer = Checkpointer::new(store.clone(), state.clone());
     let applied = watch::Sender::new(0);
     let applied_lead = watch::Sender::new(None::<LeaderId>);
+    let clock = Arc::new(ReplicatedClock::new());
     let machine = Machine::new(
         state.clone(),
         store.clone(),
@@ -145,6 +148,7 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
         sink.clone(),
         applied.clone(),
         applied_lead.clone(),
+        clock.clone(),
     );
     let log = LogAdapter::new(store.clone());
     let config = Arc::new(config(&options, cluster)?);
@@ -181,6 +185,7 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
         lead: lead.subscribe(),
         role: role.subscribe(),
         fatal: fatal.clone(),
+        clock,
         cluster,
     };
     let purger = Purger {
@@ -267,6 +272,7 @@ fn spawn_tasks(
         channels.clone(),
         handle.lead.clone(),
         calls,
+        handle.clock.clone(),
     );
     tokio::spawn(proposer.run(stop.clone()));
     let reader = Reader {

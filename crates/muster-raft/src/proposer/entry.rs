@@ -1,6 +1,6 @@
 //! On the leader: a group of calls becomes one log entry.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use muster_core::{Batch, Timestamp};
 use openraft::errors::ClientWriteError;
@@ -98,12 +98,4 @@ pub(super) async fn propose(
     };
     let responder = Callback::new(move |result| in_flight.finish(result));
     raft.client_write_ff(CommandBytes(bytes), Some(responder)).await.is_ok()
-}
-
-/// The clock in milliseconds since the Unix epoch, never behind `last`.
-pub(super) fn stamp(last: Timestamp) -> Timestamp {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as Timestamp);
-    now.max(last)
 }

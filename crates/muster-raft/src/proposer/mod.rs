@@ -11,9 +11,10 @@ mod forward;
 mod submit;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::{NodeId, Timestamp};
+use muster_core::NodeId;
 use muster_proto::peer as wire;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::watch;
@@ -24,6 +25,7 @@ pub(crate) use admission::Admission;
 pub(crate) use call::{Call, CallResult, Fate, command_bytes};
 pub(crate) use submit::Submitter;
 
+use crate::clock::ReplicatedClock;
 use crate::error::ProposeError;
 use crate::leadership::Lead;
 use crate::options::RaftOptions;
@@ -65,7 +67,7 @@ pub(crate) struct Proposer {
     link: Option<Link>,
     links_opened: u64,
     pause_until: Option<Instant>,
-    last_stamp: Timestamp,
+    clock: Arc<ReplicatedClock>,
 }
 
 impl Proposer {
@@ -75,6 +77,7 @@ impl Proposer {
         channels: Channels,
         lead: watch::Receiver<Lead>,
         calls: UnboundedReceiver<Call>,
+        clock: Arc<ReplicatedClock>,
     ) -> Self {
         Self {
             options,
@@ -89,7 +92,7 @@ impl Proposer {
             link: None,
             links_opened: 0,
             pause_until: None,
-            last_stamp: 0,
+            clock,
         }
     }
 
@@ -172,8 +175,8 @@ impl Proposer {
                 while self.room(self.entries_in_flight, self.options.entries_in_flight_max) {
                     let Some(group) = self.gather() else { break };
                     self.entries_in_flight += 1;
-                    self.last_stamp = entry::stamp(self.last_stamp);
-                    if !entry::propose(&self.raft, group, self.last_stamp, &self.signals.0).await {
+                    let stamp = self.clock.stamp();
+                    if !entry::propose(&self.raft, group, stamp, &self.signals.0).await {
                         return false;
                     }
                 }

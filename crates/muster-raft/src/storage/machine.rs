@@ -13,6 +13,7 @@ use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::clock::ReplicatedClock;
 use crate::sink::{AppliedEntry, ApplySink};
 use crate::storage::checkpoint::Checkpointer;
 use crate::storage::snapshot::{Builder, SnapshotData, StateSnapshot, own};
@@ -32,6 +33,7 @@ pub(crate) struct Machine {
     applied: watch::Sender<LogIndex>,
     /// Term and node of the leader that proposed the last applied entry.
     lead: watch::Sender<Option<LeaderId>>,
+    clock: Arc<ReplicatedClock>,
 }
 
 impl Machine {
@@ -42,6 +44,7 @@ impl Machine {
         sink: Arc<dyn ApplySink>,
         applied: watch::Sender<LogIndex>,
         lead: watch::Sender<Option<LeaderId>>,
+        clock: Arc<ReplicatedClock>,
     ) -> Self {
         let machine = Self {
             state,
@@ -50,14 +53,19 @@ impl Machine {
             sink,
             applied,
             lead,
+            clock,
         };
         machine.publish();
         machine
     }
 
     fn publish(&self) {
-        let last = self.state.lock().last;
+        let (last, now) = {
+            let state = self.state.lock();
+            (state.last, state.core.meta().now)
+        };
         if let Some(last) = last {
+            self.clock.saw(now);
             self.announce(last);
         }
     }
@@ -108,6 +116,7 @@ impl Machine {
             next_due: state.core.next_due(),
         };
         drop(state);
+        self.clock.saw(applied.now);
         self.announce(entry.log_id);
         self.sink.applied(&applied);
         Ok(outcome.replies)

@@ -20,6 +20,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
+use crate::clock::ReplicatedClock;
 use crate::sink::{AppliedEntry, ApplySink};
 use crate::storage::{Applied, Checkpointer, LogAdapter, Machine};
 use crate::types::{Entry, LogId, TypeConfig, Vote};
@@ -138,6 +139,7 @@ impl StoreBuilder<TypeConfig, FromFirst, Machine, Guard> for Builder {
             Arc::new(Deaf),
             watch::Sender::new(0),
             watch::Sender::new(None),
+            Arc::new(ReplicatedClock::new()),
         );
         let log = FromFirst {
             log: LogAdapter::new(store.clone()),
