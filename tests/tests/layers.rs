@@ -35,9 +35,11 @@ const LAYERS: &[(&str, &[&str])] = &[
             "muster-raft",
             "muster-store",
             "muster-core",
+            "muster-record",
         ],
     ),
-    ("muster-sim", &["muster-core"]),
+    ("muster-record", &["muster-core"]),
+    ("muster-sim", &["muster-core", "muster-record"]),
     ("muster-demo", &["muster-client"]),
     (
         "muster",

@@ -14,6 +14,9 @@ pub struct Applied {
     pub replies: Vec<Reply>,
     /// For the shell on every node; each acts on what concerns it.
     pub events: Vec<Event>,
+    /// One per command, in order: how many of the events had come up to its end. Those after the last mark come from
+    /// the entry's end, where waiting jobs are given to sessions.
+    pub marks: Vec<u32>,
 }
 
 /// Answer to one command.

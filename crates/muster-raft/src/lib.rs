@@ -25,4 +25,4 @@ pub use crate::error::{Error, ProposeError, ReadError};
 pub use crate::handle::{CheckpointStats, Raft};
 pub use crate::options::{MemberConfig, RaftOptions};
 pub use crate::role::{RaftStatus, Role};
-pub use crate::sink::{AppliedEntry, ApplySink};
+pub use crate::sink::{AppliedEntry, ApplySink, ApplyWitness, WitnessedEntry};

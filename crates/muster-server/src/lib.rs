@@ -13,9 +13,11 @@ mod logs;
 mod metrics;
 mod run;
 mod size;
+mod witness;
 
 pub use args::{DevArgs, LogFormat, ServerArgs};
 pub use config::{NodeConfig, RaftTable, ServerConfig, StoreTable};
 pub use dev::dev;
 pub use error::Error;
 pub use run::{RunningNode, server, start_node};
+pub use witness::RECORD_APPLIED;

@@ -2,16 +2,19 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_node::{HandlerRegistry, Node, NodeHub};
-use muster_raft::Raft;
+use muster_raft::{ApplySink, Raft};
 use muster_store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::transport::server::TcpIncoming;
 use tracing::{info, warn};
 
+use crate::witness::{RECORD_APPLIED, Witness};
 use crate::{Error, NodeConfig, ServerArgs, ServerConfig, logs, metrics};
 
 /// Longest wait for open calls when the server stops.
@@ -90,7 +93,7 @@ pub async fn start_node(
         .map_err(store_error)?;
     info!(node = node.id, api = %node.api, peer = %node.peer, data = %node.data.display(), "starting");
     let hub = NodeHub::new();
-    let raft = Raft::start(config.raft_options(node.id), store, hub.clone(), peer)
+    let raft = Raft::start(config.raft_options(node.id), store, sink(&hub, node.id)?, peer)
         .await
         .map_err(|source| Error::Raft { node: node.id, source })?;
     let mut options = config.server.clone();
@@ -115,6 +118,19 @@ pub async fn start_node(
         stop_api,
         api,
     })
+}
+
+/// What hears of applied entries: the hub, and a record of them for tests if the environment asks for one.
+fn sink(hub: &Arc<NodeHub>, node: u64) -> Result<Arc<dyn ApplySink>, Error> {
+    let Some(dir) = std::env::var_os(RECORD_APPLIED) else {
+        return Ok(hub.clone());
+    };
+    let witness = Witness::begin(hub.clone(), Path::new(&dir), node).map_err(|error| Error::Node {
+        node,
+        reason: format!("{RECORD_APPLIED}: {}: {error}", Path::new(&dir).display()),
+    })?;
+    warn!(node, dir = %Path::new(&dir).display(), "every applied entry is recorded, which is for tests and slow");
+    Ok(Arc::new(witness))
 }
 
 impl RunningNode {

@@ -7,8 +7,8 @@
 pub mod check;
 pub mod facts;
 pub mod generate;
-pub mod history;
 pub mod sim;
 mod tally;
 
 pub use crate::tally::{Tally, judge_file};
+pub use muster_record as history;

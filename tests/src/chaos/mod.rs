@@ -1,6 +1,7 @@
 //! Real clusters under real faults: processes killed and frozen, links cut, held and slowed, workers that hang and lie,
 //! with real clients meanwhile. What everybody saw is written to a history, and the checkers of `muster-sim` judge it.
 
+mod applied;
 mod end;
 mod faults;
 mod load;

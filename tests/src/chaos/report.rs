@@ -37,6 +37,8 @@ pub struct Report {
     pub leaders: usize,
     /// Times that two nodes were seen at one index, and compared.
     pub compared: u64,
+    /// Entries that nodes recorded as applied.
+    pub recorded: u64,
     /// What the checkers say.
     pub tally: Tally,
     /// What else is wrong.
@@ -84,9 +86,11 @@ impl fmt::Display for Report {
         let (gap, at) = self.gap;
         writeln!(
             f,
-            "\n{:.1} min, {} leaders elected, nodes compared {} times at one index, all work done {:.1} s after the last fault",
+            "\n{:.1} min, {} leaders elected, {} applied entries recorded by nodes, which were compared {} times while they ran; \
+             all work done {:.1} s after the last fault",
             self.time.as_secs_f64() / 60.0,
             self.leaders,
+            self.recorded,
             self.compared,
             self.drained_after.as_secs_f64()
         )?;

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::chaos::applied::AppliedLogs;
 use crate::chaos::end::{self, DRAIN};
 use crate::chaos::faults::{Clock, Disk, Fault, Injector, Log};
 use crate::chaos::load;
@@ -36,7 +37,12 @@ const FAULT_EVERY: Duration = Duration::from_secs(4);
 pub async fn run(options: &Options) -> Report {
     let place = Place::new(options);
     let history = place.path.join("history.jsonl");
-    let (world, injector, watching) = start(options, &place.path, &history).await;
+    let Running {
+        world,
+        injector,
+        watching,
+        applied,
+    } = start(options, &place.path, &history).await;
     let clients = load::start(&world, options.rate);
     world.calls.begin();
     let began = Instant::now();
@@ -65,6 +71,11 @@ pub async fn run(options: &Options) -> Report {
     let ids = injector.net.ids().to_vec();
     end::scan(&world, &injector.observer, &ids).await;
     watching.iter().for_each(JoinHandle::abort);
+    injector.end();
+    if options.progress {
+        eprintln!("reading what the nodes recorded");
+    }
+    let recorded = applied.merge(&world, &ids);
     if let Err(fault) = world.recorder.finish() {
         world.complaints.add(format!("writing the history: {fault}"));
     }
@@ -89,14 +100,22 @@ pub async fn run(options: &Options) -> Report {
         drained_after,
         leaders: injector.observer.leaders(),
         compared: injector.observer.compared(),
+        recorded,
         tally,
         complaints: world.complaints.all(),
         kept: None,
     };
-    injector.end();
-    report.complaints = world.complaints.all();
+    applied.remove();
     report.kept = place.end(report.is_good());
     report
+}
+
+/// A run under way.
+struct Running {
+    world: Arc<World>,
+    injector: Arc<Injector>,
+    watching: Vec<JoinHandle<()>>,
+    applied: AppliedLogs,
 }
 
 /// Where a run writes.
@@ -137,7 +156,7 @@ impl Place {
     }
 }
 
-async fn start(options: &Options, path: &Path, history: &Path) -> (Arc<World>, Arc<Injector>, Vec<JoinHandle<()>>) {
+async fn start(options: &Options, path: &Path, history: &Path) -> Running {
     let nodes = NodePorts::choose(options.nodes);
     let peers: Vec<_> = nodes.iter().map(|node| (node.id, node.peer)).collect();
     let net = Net::start(&peers).await.expect("ports for proxies");
@@ -160,6 +179,7 @@ async fn start(options: &Options, path: &Path, history: &Path) -> (Arc<World>, A
     let clocks = clocks
         .map(|id| Clock::make(&mut cluster, id).expect("libfaketime"))
         .collect();
+    let applied = AppliedLogs::ask(&mut cluster);
     cluster.start_all();
     let recorder = Recorder::create(history, &header(options)).expect("a history file");
     let world = Arc::new(World {
@@ -186,7 +206,12 @@ async fn start(options: &Options, path: &Path, history: &Path) -> (Arc<World>, A
         log: Log::default(),
         down: Mutex::default(),
     });
-    (world, injector, watching)
+    Running {
+        world,
+        injector,
+        watching,
+        applied,
+    }
 }
 
 fn header(options: &Options) -> Header {
@@ -211,7 +236,13 @@ fn header(options: &Options) -> Header {
         epoch_ms: since.as_millis() as u64,
         slack_us: SLACK.as_micros() as u64,
         demands: Demands {
-            operations: [(OperationKind::Enqueue, 10 * seconds), (OperationKind::Get, seconds)].into(),
+            operations: [
+                (OperationKind::Enqueue, 10 * seconds),
+                (OperationKind::Get, seconds),
+                (OperationKind::Watch, seconds / 10),
+                (OperationKind::Wait, seconds / 20),
+            ]
+            .into(),
             faults: kinds,
             drained_within_us: Some((DRAIN + Duration::from_mins(2)).as_micros() as u64),
         },

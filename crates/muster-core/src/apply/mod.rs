@@ -35,8 +35,10 @@ impl Core {
         self.meta.now = self.time_of(batch.stamped_at);
         self.dirty.meta = true;
         let mut replies = Vec::with_capacity(batch.commands.len());
+        let mut marks = Vec::with_capacity(batch.commands.len());
         for command in batch.commands {
             replies.push(self.command(command));
+            marks.push(self.entry.events.len() as u32);
         }
         self.assign();
         self.forget_ended();
@@ -46,6 +48,7 @@ impl Core {
         Applied {
             replies,
             events: std::mem::take(&mut self.entry.events),
+            marks,
         }
     }
 

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use muster_core::{Event, LogIndex, Reply};
 use muster_store::Store;
@@ -14,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::clock::ReplicatedClock;
-use crate::sink::{AppliedEntry, ApplySink};
+use crate::sink::{AppliedEntry, ApplySink, WitnessedEntry};
 use crate::storage::checkpoint::Checkpointer;
 use crate::storage::snapshot::{Builder, SnapshotData, StateSnapshot, own};
 use crate::storage::state::Applied;
@@ -86,6 +87,11 @@ impl Machine {
             EntryPayload::Normal(data) => Some(muster_store::codec::decode_batch(&data.0).map_err(io::Error::other)?),
             EntryPayload::Blank | EntryPayload::Membership(_) => None,
         };
+        let witness = self.sink.witness();
+        let commands = match (&witness, &batch) {
+            (Some(_), Some(batch)) => batch.commands.clone(),
+            _ => Vec::new(),
+        };
         let mut state = self.state.lock();
         let core = &mut state.core;
         let outcome = catch_unwind(AssertUnwindSafe(|| {
@@ -98,6 +104,20 @@ impl Machine {
         }));
         // A broken invariant: the same entry would break every replica, so none may go on with a half-changed state.
         let outcome = outcome.map_err(|_| io::Error::other(format!("applying log entry {index} panicked")))?;
+        if let Some(witness) = witness {
+            let data = match &entry.payload {
+                EntryPayload::Normal(data) => data.0.clone(),
+                EntryPayload::Blank | EntryPayload::Membership(_) => Bytes::new(),
+            };
+            witness.applied(&WitnessedEntry {
+                index,
+                term: entry.log_id.leader_id.term,
+                data,
+                commands: &commands,
+                applied: &outcome,
+                core: &state.core,
+            });
+        }
         state.last = Some(entry.log_id);
         if let EntryPayload::Membership(membership) = entry.payload {
             state.membership = StoredMembership::new(Some(entry.log_id), membership);

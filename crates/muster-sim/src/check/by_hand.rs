@@ -243,9 +243,14 @@ pub fn wrote(at: Micros, job: Id, fence: u64, accepted: bool) -> Record {
 }
 
 pub fn watched(at: Micros, job: Id, state: JobState, index: u64) -> Record {
+    watched_by(4, at, job, state, index)
+}
+
+/// By client 4, which is to see every change, or 6, which is to see the latest.
+pub fn watched_by(process: u32, at: Micros, job: Id, state: JobState, index: u64) -> Record {
     Record::Watched(Watched {
         at,
-        process: 4,
+        process,
         call: 1,
         job,
         state,
@@ -466,6 +471,7 @@ pub fn good() -> Vec<Record> {
         tenant: "t".into(),
         job: Some(A),
         after: 1,
+        latest: false,
     };
     history.extend(call([9_000, 99_000], 4, 1, watch, Outcome::Ok(Answer::Done), 0));
     history.extend([
@@ -473,6 +479,17 @@ pub fn good() -> Vec<Record> {
         watched(21_000, A, JobState::Succeeded, 4),
     ]);
     history.push(progress(60_000, 12));
+    let watch = Operation::Watch {
+        tenant: "t".into(),
+        job: Some(B),
+        after: 0,
+        latest: true,
+    };
+    history.extend(call([30_000, 52_000], 6, 1, watch, Outcome::Ok(Answer::Done), 0));
+    history.extend([
+        watched_by(6, 31_000, B, JobState::Running, 3),
+        watched_by(6, 51_000, B, JobState::Succeeded, 11),
+    ]);
     history.extend(call(
         [60_000, 61_000],
         3,
@@ -536,7 +553,7 @@ pub fn good() -> Vec<Record> {
                 Effect::Waits { job: B, until: NOW },
             ],
         ),
-        first(6, vec![accepted(C, 0), counted(1).with_retrying(1)]),
+        first(6, vec![accepted(C, 0), with_retrying(counted(1), 1)]),
         first(
             7,
             vec![Effect::Ended {
@@ -547,6 +564,7 @@ pub fn good() -> Vec<Record> {
                 crashes: 0,
             }],
         ),
+        first(8, vec![]),
         applied(9, vec![entered(B, JobState::Available)]),
         applied(10, vec![entered(B, JobState::Running), granted(B, 10 << 24, 2)]),
         applied(
@@ -602,11 +620,9 @@ pub fn good() -> Vec<Record> {
     history
 }
 
-impl Effect {
-    fn with_retrying(mut self, count: u64) -> Self {
-        if let Self::Counted { live, .. } = &mut self {
-            live.retrying = count;
-        }
-        self
+fn with_retrying(mut effect: Effect, count: u64) -> Effect {
+    if let Effect::Counted { live, .. } = &mut effect {
+        live.retrying = count;
     }
+    effect
 }

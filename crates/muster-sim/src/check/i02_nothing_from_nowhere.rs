@@ -1,8 +1,9 @@
-//! I2: every job that is seen was asked for before, by a call that did not certainly fail. From outside.
+//! I2: every job that is seen was asked for before, by a call that did not certainly fail. From
+//! inside: so was every job that the log accepted.
 
 use crate::check::Findings;
 use crate::facts::{End, Facts, JobNo, Line};
-use crate::history::Micros;
+use crate::history::{Effect, Micros};
 
 pub(super) fn check(facts: &Facts, findings: &mut Findings) {
     let mut asked: Vec<Option<Micros>> = vec![None; facts.jobs()];
@@ -11,6 +12,7 @@ pub(super) fn check(facts: &Facts, findings: &mut Findings) {
         let first = &mut asked[ask.job as usize];
         *first = Some(first.map_or(at, |first| first.min(at)));
     }
+    let mut nowhere = Vec::new();
     let mut seen = |job: JobNo, at: Micros, line: Line, how: &str| {
         findings.judge(1);
         match asked[job as usize] {
@@ -26,6 +28,15 @@ pub(super) fn check(facts: &Facts, findings: &mut Findings) {
             Some(_) => {}
         }
     };
+    for (index, entry) in &facts.entries {
+        for effect in &entry.effects {
+            let Effect::Accepted(accepted) = effect else { continue };
+            match facts.job(accepted.job) {
+                Some(job) => seen(job, Micros::MAX, entry.line, "accepted by the log"),
+                None => nowhere.push((accepted.job, *index, entry.line)),
+            }
+        }
+    }
     for row in &facts.last.jobs {
         seen(row.job, Micros::MAX, row.line, "in the last scan");
     }
@@ -38,6 +49,9 @@ pub(super) fn check(facts: &Facts, findings: &mut Findings) {
         if let Some(completed) = facts.call(read.call).completed {
             seen(read.job, completed.at, completed.line, "read");
         }
+    }
+    for (job, index, line) in nowhere {
+        findings.refuse([line], || format!("job {job} was accepted at index {index} and nobody asked for it"));
     }
 }
 
@@ -55,6 +69,8 @@ mod tests {
                 &|history| history.extend(read(8, 1, id(97), JobState::Available, 3)),
                 &|history| history.insert(0, started(0, A, 1 << 24, 1)),
                 &|history| history.push(last_job(REFUSED, succeeded_after(1))),
+                &|history| history.push(applied(20, vec![accepted(REFUSED, 0)])),
+                &|history| history.push(applied(20, vec![accepted(id(96), 0)])),
             ],
         );
     }

@@ -1,5 +1,5 @@
 //! I6: a job has at most one lease in force, fences grow, and no fence is given twice. From outside by what workers
-//! began; from inside by grants and ends.
+//! began; from inside by grants and ends, and what workers began was granted.
 
 use std::collections::HashMap;
 
@@ -44,6 +44,7 @@ fn from_outside(facts: &Facts, findings: &mut Findings) {
 }
 
 fn from_inside(facts: &Facts, findings: &mut Findings) {
+    granted_all(facts, findings);
     // By job: the last fence, and whether it is in force.
     let mut leases: HashMap<Id, (u64, bool, Line), Fast> = HashMap::default();
     let mut highest = 0;
@@ -84,6 +85,32 @@ fn from_inside(facts: &Facts, findings: &mut Findings) {
     }
 }
 
+/// Workers begin what was granted, under its fence and number.
+fn granted_all(facts: &Facts, findings: &mut Findings) {
+    if facts.entries.is_empty() {
+        return;
+    }
+    let mut granted: HashMap<(Id, u64), u32, Fast> = HashMap::default();
+    for entry in facts.entries.values() {
+        for effect in &entry.effects {
+            if let Effect::Granted { job, fence, attempt } = effect {
+                granted.insert((*job, *fence), *attempt);
+            }
+        }
+    }
+    for attempt in &facts.attempts {
+        let Some(begun) = attempt.started else { continue };
+        findings.judge(1);
+        let (job, fence) = (facts.id(attempt.job), attempt.fence);
+        let number = granted.get(&(job, fence)).copied();
+        if number != Some(attempt.number) {
+            findings.refuse([begun.line], || {
+                format!("a worker began job {job} under fence {fence} as attempt {}, granted was {number:?}", attempt.number)
+            });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::check::by_hand::*;
@@ -96,6 +123,7 @@ mod tests {
                 &|history| history.push(started(90, A, 2 << 24, 1)),
                 &|history| history.push(started(90, B, 2 << 24, 1)),
                 &|history| history.push(applied(20, vec![granted(B, 2 << 24, 2)])),
+                &|history| history.push(started(70_000, A, 9 << 24, 2)),
                 &|history| history.push(applied(20, vec![granted(B, 20 << 24, 2), granted(B, 20 << 24 | 1, 3)])),
             ],
         );

@@ -1,7 +1,8 @@
 //! I7: a report is taken only from the holder of the lease in force. From outside: never when a later attempt had
-//! begun before the report was first sent, and one success per job; from inside by the lease at that index.
+//! begun before the report was first sent, and one success per job; from inside by the lease at that index, and what
+//! workers were told is what the log decided.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::check::{Findings, order};
 use crate::facts::{Attempt, Facts, Fast};
@@ -57,23 +58,38 @@ fn from_outside(facts: &Facts, attempts: &[&Attempt], findings: &mut Findings) {
     }
 }
 
+/// A repeat of a report is recognised at least so long, in milliseconds of replicated time; promised is a minute.
+const RECOGNISED: u64 = 30_000;
+
+/// Of a job.
+#[derive(Default)]
+struct Lease {
+    /// Fence of the lease in force.
+    held: Option<u64>,
+    /// Fence of the last lease whose report was taken, and until when a repeat is recognised.
+    taken: Option<(u64, u64)>,
+}
+
 fn from_inside(facts: &Facts, findings: &mut Findings) {
-    // By job: the lease in force, and the last whose report was taken.
-    let mut leases: HashMap<Id, (Option<u64>, Option<u64>), Fast> = HashMap::default();
+    told_truly(facts, findings);
+    let mut leases: HashMap<Id, Lease, Fast> = HashMap::default();
     for (index, entry) in &facts.entries {
         for effect in &entry.effects {
             match effect {
-                Effect::Granted { job, fence, .. } => leases.entry(*job).or_default().0 = Some(*fence),
-                Effect::Revoked { job, .. } => leases.entry(*job).or_default().0 = None,
+                Effect::Granted { job, fence, .. } => leases.entry(*job).or_default().held = Some(*fence),
+                Effect::Revoked { job, .. } => leases.entry(*job).or_default().held = None,
                 Effect::Reported {
                     job, fence, verdict, ..
                 } => {
                     findings.judge(1);
-                    let (held, taken) = leases.entry(*job).or_default();
+                    let Lease { held, taken } = leases.entry(*job).or_default();
                     let right = match verdict {
                         ReportVerdict::Accepted => *held == Some(*fence),
-                        ReportVerdict::Repeated => *taken == Some(*fence),
-                        ReportVerdict::LeaseLost => *held != Some(*fence),
+                        ReportVerdict::Repeated => taken.is_some_and(|(taken, _)| taken == *fence),
+                        ReportVerdict::LeaseLost => {
+                            let known = taken.is_some_and(|(taken, until)| taken == *fence && entry.now < until);
+                            *held != Some(*fence) && !known
+                        }
                     };
                     if !right {
                         let held = *held;
@@ -84,12 +100,43 @@ fn from_inside(facts: &Facts, findings: &mut Findings) {
                         });
                     }
                     if *verdict == ReportVerdict::Accepted {
-                        *taken = Some(*fence);
+                        *taken = Some((*fence, entry.now + RECOGNISED));
                         *held = None;
                     }
                 }
                 _ => {}
             }
+        }
+    }
+}
+
+/// An answer that a report was taken rests on an entry that took it.
+fn told_truly(facts: &Facts, findings: &mut Findings) {
+    if facts.entries.is_empty() {
+        return;
+    }
+    let mut taken: HashSet<(Id, u64), Fast> = HashSet::default();
+    for entry in facts.entries.values() {
+        for effect in &entry.effects {
+            if let Effect::Reported {
+                job,
+                fence,
+                verdict: ReportVerdict::Accepted,
+                ..
+            } = effect
+            {
+                taken.insert((*job, *fence));
+            }
+        }
+    }
+    for attempt in &facts.attempts {
+        let Some(told) = attempt.accepted else { continue };
+        findings.judge(1);
+        let (job, fence) = (facts.id(attempt.job), attempt.fence);
+        if !taken.contains(&(job, fence)) {
+            findings.refuse([told.line], || {
+                format!("the report of job {job} under fence {fence} was answered as taken, and no entry took it")
+            });
         }
     }
 }
@@ -109,6 +156,8 @@ mod tests {
                 &|history| redo(history, [90_000, 91_000, 92_000], A, 30 << 24, How::Succeeded),
                 &|history| history.push(applied(20, vec![reported(A, 2 << 24, ReportVerdict::Accepted)])),
                 &|history| history.push(applied(20, vec![reported(B, 3 << 24, ReportVerdict::Repeated)])),
+                &|history| history.push(applied(20, vec![reported(A, 2 << 24, ReportVerdict::LeaseLost)])),
+                &|history| redo(history, [70_000, 71_000, 72_000], C, 7 << 24, How::Snoozed),
             ],
         );
     }

@@ -1,5 +1,5 @@
 //! I10: a job that ended stays as it ended. From outside: what was reported, cancelled or read as ended is so in the
-//! last scan; from inside: nothing happens to a job after its end.
+//! last scan; from inside: nothing happens to a job after its end, and the last scan shows the end that the log has.
 
 use std::collections::HashMap;
 
@@ -57,6 +57,7 @@ fn from_outside(facts: &Facts, findings: &mut Findings) {
 
 fn from_inside(facts: &Facts, findings: &mut Findings) {
     let mut ends: HashMap<Id, (JobState, Line), Fast> = HashMap::default();
+    let mut attempts_of: HashMap<Id, u32, Fast> = HashMap::default();
     for (index, entry) in &facts.entries {
         for effect in &entry.effects {
             let (job, what) = match effect {
@@ -71,9 +72,28 @@ fn from_inside(facts: &Facts, findings: &mut Findings) {
                     format!("job {job} had ended {state:?} and {what} at index {index}")
                 });
             }
-            if let Effect::Ended { job, state, .. } = effect {
+            if let Effect::Ended {
+                job, state, attempts, ..
+            } = effect
+            {
                 ends.insert(*job, (*state, entry.line));
+                attempts_of.insert(*job, *attempts);
             }
+        }
+    }
+    for row in facts.last.jobs.iter().filter(|row| row.state.is_terminal()) {
+        let id = facts.id(row.job);
+        let (Some((state, line)), Some(attempts)) = (ends.get(&id), attempts_of.get(&id)) else {
+            continue;
+        };
+        findings.judge(1);
+        if (*state, *attempts) != (row.state, row.counts[0]) {
+            findings.refuse([*line, row.line], || {
+                format!(
+                    "job {id} ended {state:?} after {attempts} attempts by the log, {:?} after {} by the last scan",
+                    row.state, row.counts[0]
+                )
+            });
         }
     }
 }
@@ -91,6 +111,7 @@ mod tests {
                 &|history| change_job(history, C, |job| job.state = JobState::Succeeded),
                 &|history| history.extend(read(9, 1, B, JobState::Cancelled, 9)),
                 &|history| history.push(applied(20, vec![ended(A, JobState::Succeeded)])),
+                &|history| change_job(history, B, |job| job.attempts = 3),
             ],
         );
     }

@@ -2,11 +2,10 @@
 //! something was known to have happened sees it or something later. From outside in n log n; with server records a
 //! version must also have the state that the log gave it.
 
-use std::collections::HashMap;
-
 use crate::check::Findings;
-use crate::facts::{End, Facts, Fast, JobNo, Line};
-use crate::history::{Effect, How, Id, JobState, Micros};
+use crate::check::timeline::Timelines;
+use crate::facts::{End, Facts, JobNo, Line};
+use crate::history::{How, JobState, Micros};
 
 /// What is known to have happened to a job.
 #[derive(Clone, Copy, Default)]
@@ -32,7 +31,11 @@ enum Step {
 }
 
 pub(super) fn check(facts: &Facts, findings: &mut Findings) {
-    let states = states(facts);
+    let log = if facts.reads.is_empty() {
+        Timelines::empty()
+    } else {
+        Timelines::of(facts)
+    };
     let mut floors = vec![Floor::default(); facts.jobs()];
     let mut known: Vec<Floor> = vec![Floor::default(); facts.reads.len()];
     for (_, line, job, step) in steps(facts) {
@@ -50,7 +53,7 @@ pub(super) fn check(facts: &Facts, findings: &mut Findings) {
                     if version > floor.version.map_or(0, |(version, ..)| version) {
                         floor.version = Some((version, state, line));
                     }
-                    agrees(facts, findings, &states, job, line, (state, version));
+                    agrees(facts, findings, &log, job, line, (state, version));
                 }
             }
         }
@@ -127,40 +130,19 @@ fn judge(
     }
 }
 
-/// By job: its states with the log indexes at which it entered them.
-fn states(facts: &Facts) -> HashMap<Id, Vec<(u64, JobState)>, Fast> {
-    let mut states: HashMap<Id, Vec<(u64, JobState)>, Fast> = HashMap::default();
-    if facts.reads.is_empty() {
-        return states;
-    }
-    for (index, entry) in &facts.entries {
-        for effect in &entry.effects {
-            let (job, state) = match effect {
-                Effect::Accepted(job) => (job.job, job.state),
-                Effect::Entered { job, state } | Effect::Ended { job, state, .. } => (*job, *state),
-                _ => continue,
-            };
-            states.entry(job).or_default().push((*index, state));
-        }
-    }
-    states
-}
-
 /// A version has the state that the log gave it.
 fn agrees(
     facts: &Facts,
     findings: &mut Findings,
-    states: &HashMap<Id, Vec<(u64, JobState)>, Fast>,
+    log: &Timelines,
     job: JobNo,
     line: Line,
     (state, version): (JobState, u64),
 ) {
-    let Some(log) = states.get(&facts.id(job)).filter(|_| version > 0) else {
+    if version == 0 {
         return;
-    };
-    let at = log.partition_point(|(index, _)| *index <= version);
-    let then = at.checked_sub(1).map(|at| log[at].1);
-    if then != Some(state) {
+    }
+    if let Err(then) = log.agrees(facts.id(job), state, version) {
         findings.refuse([line], || {
             format!(
                 "job {} is read as {state:?} at version {version}, the log says {then:?}",

@@ -1,5 +1,5 @@
-//! I27, as far as a history shows it: one leader per term, one entry per index, terms and applied indexes never go
-//! back. From inside.
+//! I27, as far as a history shows it: one leader per term, one entry per index and none left out, terms and applied
+//! indexes never go back. From inside.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -44,16 +44,21 @@ pub(super) fn check(facts: &Facts, findings: &mut Findings) {
             });
         }
     }
-    let mut last: Option<(u64, Line)> = None;
+    let mut last: Option<(u64, u64, Line)> = None;
     for (index, (term, _, line)) in log {
-        if let Some((before, first)) = last
-            && term < before
-        {
-            findings.refuse([first, line], || {
-                format!("index {index} is of term {term}, an earlier one of term {before}")
-            });
+        if let Some((passed, before, first)) = last {
+            if term < before {
+                findings.refuse([first, line], || {
+                    format!("index {index} is of term {term}, an earlier one of term {before}")
+                });
+            }
+            if index != passed + 1 {
+                findings.refuse([first, line], || {
+                    format!("no node applied indexes {} to {}", passed + 1, index - 1)
+                });
+            }
         }
-        last = Some((term, line));
+        last = Some((index, term, line));
     }
 }
 
@@ -69,6 +74,7 @@ mod tests {
                 &|history| history.push(leader(2, 1)),
                 &|history| history.push(applied(4, vec![])),
                 &|history| change_applied(history, 12, |applied| applied.term = 0),
+                &|history| history.push(applied(14, vec![])),
                 &|history| {
                     let mut other = applied_by(2, 4);
                     other.digest += 1;

@@ -13,7 +13,38 @@ pub(super) fn legal(from: JobState, to: JobState) -> bool {
     }
 }
 
+/// Whether a job may come from one state to another by one edge or more.
+pub(super) fn reachable(from: JobState, to: JobState) -> bool {
+    const ALL: [JobState; 8] = [
+        Scheduled, Available, Running, Retrying, Succeeded, Dead, Cancelled, Expired,
+    ];
+    let mut seen = [false; ALL.len()];
+    let mut open = vec![from];
+    while let Some(state) = open.pop() {
+        for (number, next) in ALL.iter().enumerate() {
+            if legal(state, *next) && !std::mem::replace(&mut seen[number], true) {
+                if *next == to {
+                    return true;
+                }
+                open.push(*next);
+            }
+        }
+    }
+    false
+}
+
 /// States in which a job may be accepted.
 pub(super) fn first(state: JobState) -> bool {
     matches!(state, Scheduled | Available)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_reached_and_not_left() {
+        assert!(reachable(Scheduled, Dead) && reachable(Running, Running) && reachable(Retrying, Expired));
+        assert!(!reachable(Dead, Running) && !reachable(Succeeded, Succeeded) && !reachable(Available, Blocked));
+    }
 }

@@ -30,6 +30,7 @@ mod i32_liveness;
 mod i33_progress;
 mod lifecycle;
 mod order;
+mod timeline;
 
 #[cfg(test)]
 mod by_hand;

@@ -73,7 +73,7 @@ impl Facts {
                 self.asks.push(ask);
                 (self.asks.len() as u32 - 1, 1)
             }
-            Operation::Get { job, .. } => {
+            Operation::Get { job, .. } | Operation::Wait { job, .. } => {
                 let job = self.job_numbers.number(job);
                 self.reads.push(Read { call, job, seen: None });
                 (self.reads.len() as u32 - 1, 1)
@@ -104,11 +104,13 @@ impl Facts {
                 });
                 (self.settings.len() as u32 - 1, 1)
             }
-            Operation::Watch { job, after, .. } => {
+            Operation::Watch { job, after, latest, .. } => {
                 self.watches.push(Watch {
+                    call,
                     stream: (invoke.process, invoke.call),
                     job: job.as_ref().map(|job| self.job_numbers.number(job)),
                     after: *after,
+                    latest: *latest,
                 });
                 (self.watches.len() as u32 - 1, 1)
             }

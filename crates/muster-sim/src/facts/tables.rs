@@ -74,7 +74,7 @@ pub struct Ask {
 /// A job looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct Read {
-    /// The call: a `Get`, `List` or one whose reply tells a state.
+    /// The call: a `Get`, `Wait`, `List` or one whose reply tells a state.
     pub call: u32,
     /// The job.
     pub job: JobNo,
@@ -107,12 +107,16 @@ pub struct Pause {
 /// A watch.
 #[derive(Clone, Copy, Debug)]
 pub struct Watch {
+    /// The call.
+    pub call: u32,
     /// Client and number of the call.
     pub stream: (u32, u32),
     /// Of one job only.
     pub job: Option<JobNo>,
     /// Changes after this log index.
     pub after: u64,
+    /// Only the latest of changes that follow each other fast is promised.
+    pub latest: bool,
 }
 
 /// A tenant's settings.

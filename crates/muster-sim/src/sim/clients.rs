@@ -8,8 +8,9 @@ use muster_core::{
     Priority, RateLimit, Refusal, Reply, TenantSettings,
 };
 
-use crate::history::{Answer, Complete, FaultKind, Invoke, JobArgs, JobSeen, Micros, Operation, Outcome, Record};
-use crate::sim::effects::{counts, enqueued};
+use crate::history::{
+    Answer, Complete, FaultKind, Invoke, JobArgs, JobSeen, Micros, Operation, Outcome, Record, counts, enqueued,
+};
 use crate::sim::rng::{Rng, mix};
 use crate::sim::script::{PlannedCall, Script};
 use crate::sim::world::{EPOCH_MS, Origin, What, World};

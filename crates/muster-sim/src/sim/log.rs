@@ -8,8 +8,7 @@ use std::rc::Rc;
 use muster_core::{Batch, Command, Event, LogIndex, Reply};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::history::{self, Applied, FaultKind, Micros, Record};
-use crate::sim::effects::effects;
+use crate::history::{self, Applied, FaultKind, Micros, Record, effects};
 use crate::sim::rng::mix;
 use crate::sim::workers::Act;
 use crate::sim::world::{Origin, What, World};
@@ -149,17 +148,8 @@ impl World<'_> {
         if self.leader.is_none_or(|leader| !self.nodes[leader].works()) {
             return;
         }
-        let mut batch = Vec::with_capacity(pending.len());
-        for (command, origin) in pending {
-            // The end of a session stands alone: see `effects`.
-            if matches!(command, Command::LoseSession { .. } | Command::CloseSession { .. }) {
-                self.append(vec![(command, origin)]);
-            } else {
-                batch.push((command, origin));
-            }
-        }
-        if !batch.is_empty() {
-            self.append(batch);
+        if !pending.is_empty() {
+            self.append(pending);
         }
     }
 

@@ -3,7 +3,6 @@
 
 mod clients;
 mod defect;
-mod effects;
 mod faults;
 mod log;
 mod node;

@@ -2,8 +2,7 @@
 
 use muster_core::{JobFilter, JobRow};
 
-use crate::history::{FinalJob, FinalNode, FinalQueue, FinalTenant, Record, Scanned, Totals};
-use crate::sim::effects::counts;
+use crate::history::{FinalJob, FinalNode, FinalQueue, FinalTenant, Record, Scanned, Totals, counts};
 use crate::sim::world::World;
 
 fn job(row: &JobRow) -> Record {

@@ -8,9 +8,8 @@ use muster_core::{
     SessionSpec, WorkerClass,
 };
 
-use crate::history::{Answered, Ended, FaultKind, Micros, Record, Started, Wrote};
+use crate::history::{Answered, Ended, FaultKind, Micros, Record, Started, Wrote, how};
 use crate::sim::clients::{KINDS, QUEUES, TENANTS};
-use crate::sim::effects::how;
 use crate::sim::log::TTL_MS;
 use crate::sim::rng::{Rng, mix};
 use crate::sim::world::{Origin, What, World};

@@ -4,6 +4,7 @@ mod operator;
 mod plan;
 mod producer;
 mod tenants;
+mod watcher;
 
 use std::sync::Arc;
 
@@ -15,8 +16,10 @@ pub(crate) use tenants::{TENANTS, create};
 
 use crate::chaos::world::World;
 
-/// Clients at once, operators apart.
+/// Clients at once, operators and watchers apart.
 const PRODUCERS: u32 = 32;
+/// Those who follow single jobs.
+const WATCHERS: u32 = 8;
 
 /// Starts all clients. They end when the run is over and what they paused is resumed.
 pub(crate) fn start(world: &Arc<World>, rate: u32) -> Vec<JoinHandle<()>> {
@@ -29,5 +32,6 @@ pub(crate) fn start(world: &Arc<World>, rate: u32) -> Vec<JoinHandle<()>> {
         )));
     }
     tasks.push(tokio::spawn(operator::run(Arc::clone(world))));
+    tasks.extend((0..WATCHERS).map(|number| tokio::spawn(watcher::run(Arc::clone(world), number))));
     tasks
 }

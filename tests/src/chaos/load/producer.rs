@@ -300,7 +300,7 @@ fn told(enqueued: Enqueued) -> Told {
     }
 }
 
-fn seen(job: JobId, at: JobState, attempts: u32, version: u64) -> JobSeen {
+pub(super) fn seen(job: JobId, at: JobState, attempts: u32, version: u64) -> JobSeen {
     JobSeen {
         job: id(job),
         state: state(at),

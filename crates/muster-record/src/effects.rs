@@ -1,13 +1,17 @@
 //! What one entry brought about, in the words of a history.
+//!
+//! A second reading of an entry, made from what the core announced and answered; the checkers compare it with what
+//! clients and workers saw.
 
 use muster_core::{
-    Applied, AttemptOutcome, AttemptReport, Command, Core, Event, JobSpec, JobState, Reply, ReportReply, SessionId,
+    Applied, AttemptOutcome, AttemptReport, Command, Core, Event, JobSpec, JobState, Reply, ReportReply,
 };
+use xxhash_rust::xxh3::xxh3_64;
 
-use crate::history::{AcceptedJob, Counts, Effect, Enqueued, How, Id, ReportVerdict};
+use crate::{AcceptedJob, Counts, Effect, Enqueued, How, Id, ReportVerdict};
 
 /// What a report says.
-pub(crate) fn how(outcome: &AttemptOutcome) -> How {
+pub fn how(outcome: &AttemptOutcome) -> How {
     match outcome {
         AttemptOutcome::Succeeded { .. } => How::Succeeded,
         AttemptOutcome::Failed { retryable: false, .. } => How::FailedForGood,
@@ -21,7 +25,7 @@ pub(crate) fn how(outcome: &AttemptOutcome) -> How {
 }
 
 /// Live jobs in the words of a history.
-pub(crate) fn counts(live: &muster_core::LiveCounts) -> Counts {
+pub fn counts(live: &muster_core::LiveCounts) -> Counts {
     Counts {
         scheduled: live.scheduled,
         available: live.available,
@@ -30,7 +34,8 @@ pub(crate) fn counts(live: &muster_core::LiveCounts) -> Counts {
     }
 }
 
-pub(crate) fn enqueued(enqueued: &muster_core::Enqueued) -> Enqueued {
+/// The answer to an enqueue in the words of a history.
+pub fn enqueued(enqueued: &muster_core::Enqueued) -> Enqueued {
     Enqueued {
         job: enqueued.job.into(),
         existed: enqueued.existed,
@@ -38,20 +43,26 @@ pub(crate) fn enqueued(enqueued: &muster_core::Enqueued) -> Enqueued {
     }
 }
 
-/// Effects of an entry that `core` has just applied. An entry in which a session ends holds no other command, so that
-/// effects of commands can stand before events. `counted`: with the core's own counts.
-pub(crate) fn effects(core: &Core, commands: &[Command], applied: &Applied, counted: bool) -> Vec<Effect> {
+/// Effects of an entry that `core` has just applied: those of each command, then what came at the entry's end.
+/// `counted`: with the core's own counts.
+pub fn effects(core: &Core, commands: &[Command], applied: &Applied, counted: bool) -> Vec<Effect> {
     let mut effects = Vec::with_capacity(commands.len() + applied.events.len() * 2);
-    let mut ended: Vec<(SessionId, How)> = Vec::new();
-    for (command, reply) in commands.iter().zip(&applied.replies) {
-        match (command, reply) {
-            (Command::CloseSession { session }, _) => ended.push((*session, How::Preempted)),
-            (Command::LoseSession { session }, _) => ended.push((*session, How::Crashed)),
-            _ => command_effects(&mut effects, command, reply),
+    let mut from = 0;
+    let ends = applied.marks.iter().map(|mark| *mark as usize);
+    for ((command, reply), to) in commands.iter().zip(&applied.replies).zip(ends) {
+        command_effects(&mut effects, command, reply);
+        let why = match command {
+            Command::CloseSession { .. } => How::Preempted,
+            Command::LoseSession { .. } => How::Crashed,
+            _ => How::TimedOut,
+        };
+        for event in applied.events.get(from..to).unwrap_or_default() {
+            event_effects(&mut effects, core, event, why);
         }
+        from = to;
     }
-    for event in &applied.events {
-        event_effects(&mut effects, core, event, &ended);
+    for event in applied.events.get(from..).unwrap_or_default() {
+        event_effects(&mut effects, core, event, How::TimedOut);
     }
     if counted {
         for tenant in core.tenants() {
@@ -132,21 +143,19 @@ fn reported(report: &AttemptReport, reply: ReportReply) -> Effect {
     }
 }
 
-fn event_effects(effects: &mut Vec<Effect>, core: &Core, event: &Event, ended: &[(SessionId, How)]) {
+/// `why`: the reason for which this command takes leases back, if it does.
+fn event_effects(effects: &mut Vec<Effect>, core: &Core, event: &Event, why: How) {
     match event {
         Event::Assigned(assignment) => effects.push(Effect::Granted {
             job: assignment.spec.id.into(),
             fence: assignment.lease.fence(),
             attempt: assignment.attempt,
         }),
-        Event::LeaseRevoked { session, job, lease } => {
-            let why = ended.iter().find(|(ended, _)| ended == session).map(|(_, why)| *why);
-            effects.push(Effect::Revoked {
-                job: (*job).into(),
-                fence: lease.fence(),
-                why: why.unwrap_or(How::TimedOut),
-            });
-        }
+        Event::LeaseRevoked { job, lease, .. } => effects.push(Effect::Revoked {
+            job: (*job).into(),
+            fence: lease.fence(),
+            why,
+        }),
         Event::JobChanged { job, state, .. } => {
             let id = Id::from(*job);
             effects.push(Effect::Entered { job: id, state: *state });
@@ -166,4 +175,9 @@ fn event_effects(effects: &mut Vec<Effect>, core: &Core, event: &Event, ended: &
         }),
         Event::CancelAsked { .. } | Event::SessionOpened { .. } | Event::SessionClosed { .. } => {}
     }
+}
+
+/// Digest of an entry's bytes as they stand in the log.
+pub fn digest(bytes: &[u8]) -> u64 {
+    xxh3_64(bytes)
 }

@@ -3,7 +3,7 @@
 use muster_core::Name;
 use serde::{Deserialize, Serialize};
 
-use crate::history::{Id, Micros};
+use crate::{Id, Micros};
 
 /// A handler begins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,10 +1,16 @@
-//! The history of one run: JSON Lines, a header and then one record per line.
+//! The history of one run as a file, for the checkers of `muster-sim`: JSON Lines, a header and then one record per
+//! line. Clients, workers and the injector of faults write through a [`Recorder`]; a node that is told to writes an
+//! [`AppliedLog`], which is merged into the history when the run is over.
+//!
+//! Not the history of ended jobs, which a cluster keeps: that is `muster-store`'s.
 //!
 //! Records of different tasks stand in the order in which they were appended, which need not be that of their times;
 //! checkers go by the times. A call without a completion and an attempt without an end are legal: their outcome is
 //! unknown.
 
+mod applied_log;
 mod call;
+mod effects;
 mod fault;
 mod header;
 mod id;
@@ -16,15 +22,17 @@ mod work;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::history::call::*;
-pub use crate::history::fault::*;
-pub use crate::history::header::*;
-pub use crate::history::id::Id;
-pub use crate::history::last::*;
-pub use crate::history::reader::{Malformed, Reader};
-pub use crate::history::recorder::{CallLog, FaultLog, Process, Recorder, WorkerLog};
-pub use crate::history::server::*;
-pub use crate::history::work::*;
+pub use crate::applied_log::{AppliedLog, AppliedReader};
+pub use crate::call::*;
+pub use crate::effects::{counts, digest, effects, enqueued, how};
+pub use crate::fault::*;
+pub use crate::header::*;
+pub use crate::id::Id;
+pub use crate::last::*;
+pub use crate::reader::{Malformed, Reader};
+pub use crate::recorder::{CallLog, FaultLog, Process, Recorder, WorkerLog};
+pub use crate::server::*;
+pub use crate::work::*;
 pub use muster_core::{Backoff, JobState, Name, RateLimit};
 
 /// Microseconds on the monotonic clock of the program that records, from its start.

@@ -3,7 +3,7 @@
 use muster_core::{JobState, Name};
 use serde::{Deserialize, Serialize};
 
-use crate::history::{Counts, Id, Micros};
+use crate::{Counts, Id, Micros};
 
 /// A job, live or ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

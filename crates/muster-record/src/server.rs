@@ -3,7 +3,7 @@
 use muster_core::{Backoff, JobState, Name, RateLimit};
 use serde::{Deserialize, Serialize};
 
-use crate::history::{Counts, How, Id, Micros};
+use crate::{Counts, How, Id, Micros};
 
 /// A node took the lead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

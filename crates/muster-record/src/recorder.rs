@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use muster_core::Name;
 
-use crate::history::*;
+use crate::*;
 
 /// Appends records to a file. Clones share it.
 #[derive(Clone)]

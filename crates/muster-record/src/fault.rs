@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::Micros;
+use crate::Micros;
 
 /// An injected fault, written when it is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::history::{FaultKind, Micros, OperationKind};
+use crate::{FaultKind, Micros, OperationKind};
 
 /// Version of the format that this crate writes, and the only one it reads.
 pub const VERSION: u32 = 1;

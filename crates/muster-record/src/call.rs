@@ -3,7 +3,7 @@
 use muster_core::{Backoff, JobState, Name, RateLimit};
 use serde::{Deserialize, Serialize};
 
-use crate::history::{Id, Micros};
+use crate::{Id, Micros};
 
 /// A call leaves the client. A repeat with the same ids after an unknown outcome is a call of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,6 +96,16 @@ pub enum Operation {
         job: Option<Id>,
         /// Changes after this log index.
         after: u64,
+        /// Of changes that follow each other fast only the latest may be told; the last always is. Else every change.
+        #[serde(default)]
+        latest: bool,
+    },
+    /// Waits for the end of a job; answers like a look at it.
+    Wait {
+        /// Owner.
+        tenant: Name,
+        /// The job.
+        job: Id,
     },
 }
 
@@ -123,6 +133,8 @@ pub enum OperationKind {
     SetTenant,
     /// Changes followed.
     Watch,
+    /// The end of a job awaited.
+    Wait,
 }
 
 impl Operation {
@@ -139,6 +151,7 @@ impl Operation {
             Self::SetPaused { .. } => OperationKind::SetPaused,
             Self::SetTenant { .. } => OperationKind::SetTenant,
             Self::Watch { .. } => OperationKind::Watch,
+            Self::Wait { .. } => OperationKind::Wait,
         }
     }
 }
@@ -206,7 +219,7 @@ pub enum Answer {
     Enqueued(Enqueued),
     /// To `EnqueueMany`, one per job; `None` = this one was refused.
     EnqueuedMany(Vec<Option<Enqueued>>),
-    /// To `Get`; `None` = no such job.
+    /// To `Get` and `Wait`; `None` = no such job.
     Job(Option<JobSeen>),
     /// To `List`.
     Jobs(Vec<JobSeen>),

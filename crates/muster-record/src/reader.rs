@@ -2,7 +2,7 @@
 
 use std::io::BufRead;
 
-use crate::history::{Header, Record, VERSION};
+use crate::{Header, Record, VERSION};
 
 /// A line that is not what it should be.
 #[derive(Debug, thiserror::Error)]
