@@ -11,6 +11,9 @@ mod deadline;
 mod enqueue;
 mod enqueue_stream;
 mod errors;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod get;
 mod health;
 mod history;

@@ -120,3 +120,18 @@ fn optional_name(field: &str, value: &str) -> Result<Option<Name>, Error> {
     }
     Ok(Some(validate::name(field, value)?))
 }
+
+/// For the fuzzer: a token that is taken is written the same again, but for the case of its digits.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn token_again(text: &str) {
+    const QUERY: u64 = 7;
+    if let Ok(place) = token::parse(text, QUERY) {
+        assert_eq!(token::text(QUERY, place), text.to_ascii_lowercase());
+    }
+}
+
+/// A token that [`token_again`] takes.
+#[cfg(test)]
+pub(crate) fn some_token() -> String {
+    token::text(7, Place::Ended(token::BEGIN))
+}

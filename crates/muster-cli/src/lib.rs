@@ -7,6 +7,9 @@ mod args;
 mod command;
 pub mod exit;
 mod failure;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod human;
 mod json;
 mod output;

@@ -7,6 +7,9 @@ mod bootstrap;
 mod clock;
 mod convert;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod handle;
 mod leadership;
 mod node;

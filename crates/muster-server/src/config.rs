@@ -121,13 +121,18 @@ impl ServerConfig {
             reason,
         };
         let text = std::fs::read_to_string(file).map_err(|error| invalid(format!("cannot be read: {error}")))?;
-        let mut config: Self =
-            toml::from_str(&text).map_err(|error| invalid(error.to_string().trim_end().to_owned()))?;
-        config.validate().map_err(invalid)?;
+        let mut config = Self::parse(&text).map_err(invalid)?;
         let base = file.parent().unwrap_or(Path::new(""));
         for node in &mut config.nodes {
             node.data = base.join(&node.data);
         }
+        Ok(config)
+    }
+
+    /// Reads and checks a text.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        config.validate()?;
         Ok(config)
     }
 

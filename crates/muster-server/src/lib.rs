@@ -9,6 +9,9 @@ mod args;
 mod config;
 mod dev;
 mod error;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod logs;
 mod metrics;
 mod run;

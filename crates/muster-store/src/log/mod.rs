@@ -12,6 +12,8 @@ mod disk;
 mod extent;
 #[cfg(test)]
 pub(crate) mod fixture;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod index;
 mod mark;
 mod queue;

@@ -4,6 +4,8 @@
 //! purged only below [`StateStore::durable_applied`]. Every checkpoint is one batch over all column families and carries
 //! its applied position; families are flushed together, so what is on disk is always exactly one checkpoint.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod generation;
 mod history;
 mod overlay;

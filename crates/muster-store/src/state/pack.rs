@@ -4,6 +4,9 @@
 //! `h` the meta (first part), `f` a file's size and name, `d` data of that file, `e` the CRC-32 over the CRCs of all parts
 //! (last part). Nothing follows the end.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
+
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
