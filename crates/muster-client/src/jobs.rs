@@ -306,8 +306,8 @@ impl Client {
         }
     }
 
-    /// The job now, then each change until it ends. Goes on at another node when a connection breaks; a change may
-    /// then be skipped, the last one never is.
+    /// The job now, then as it stands after each change until it ends. Changes that follow each other fast, or while a
+    /// broken connection is replaced by one to another node, are told as one; the end always is.
     pub fn watch(&self, id: JobId) -> impl Stream<Item = Result<JobInfo>> + Send + 'static {
         let client = self.clone();
         let state = Watch {

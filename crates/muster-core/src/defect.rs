@@ -3,14 +3,38 @@
 //! Without the feature `seeded-bugs` no bug can be switched on, and every question after one is the constant `false`.
 
 use crate::core::Core;
+#[cfg(feature = "seeded-bugs")]
+use crate::core::ENDED;
 
-/// A bug.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(feature = "seeded-bugs"),
-    allow(dead_code, reason = "some need a place only where bugs are switched on")
-)]
-pub enum Defect {
+/// Bugs with what each does, which is said once: in the documentation and in the table of what was found.
+macro_rules! defects {
+    ($(#[doc = $what:literal] $name:ident,)+) => {
+        /// A bug.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[cfg_attr(
+            not(feature = "seeded-bugs"),
+            allow(dead_code, reason = "some need a place only where bugs are switched on")
+        )]
+        pub enum Defect {
+            $(#[doc = $what] $name,)+
+        }
+
+        #[cfg(feature = "seeded-bugs")]
+        impl Defect {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name,)+];
+
+            /// What it does.
+            pub fn what(self) -> &'static str {
+                match self {
+                    $(Self::$name => $what.trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+defects! {
     /// A report is taken under any lease while the job runs.
     AcceptAnyLease,
     /// Idempotency keys are gone after a restore.
@@ -57,37 +81,52 @@ pub enum Defect {
     LostWakeup,
     /// One lease of a lost session is not taken back.
     LeaseLeftBehind,
+    /// The attempt of a job that was handed back still counts.
+    HandBackCounted,
+    /// The wait between attempts does not grow.
+    BackoffDoesNotGrow,
+    /// A worker's own wait before the next attempt is not heeded.
+    RetryAfterIgnored,
+    /// A vanished worker counts as a failure.
+    CrashTakenAsFailure,
+    /// Idempotency keys are kept and not looked up.
+    KeyNotLooked,
+    /// Idempotency keys of all tenants are one.
+    KeyAcrossTenants,
+    /// Cancelled jobs do not count as ended.
+    TotalNotCounted,
+    /// The end of a job that expired is not announced, so that no row of it reaches history.
+    EndNotTold,
+    /// The repeat of a report that was taken is answered as a lost lease.
+    RepeatCalledLost,
+    /// That a queue is paused is not written.
+    PauseNotWritten,
+    /// Jobs that ended lately are not known any more after a restore.
+    EndedLostInRestore,
+    /// Attempts under way have no timeout any more after a restore.
+    DeadlineLostInRestore,
+    /// The shares that tenants have used are forgotten in a restore.
+    SharesLostInRestore,
+    /// A rate limit admits starts a tenth of a second ahead of their time.
+    RateAheadOfTime,
+    /// One job more than allowed runs at once.
+    ConcurrencyOffByOne,
+    /// A call that is to be accepted whole or not at all is accepted in part.
+    AllOrNothingIgnored,
+    /// Timers fire a little early.
+    TimersEarly,
+    /// Two leases of one entry share a fence.
+    FenceRepeated,
+    /// A revived job begins with an attempt that it never had.
+    RedriveKeepsAttempts,
+    /// A queue goes on counting the jobs that left it retrying.
+    QueueMiscounted,
+    /// The start of an attempt does not raise the job's version.
+    VersionNotRaised,
 }
 
 #[cfg(feature = "seeded-bugs")]
 impl Defect {
-    /// All of them.
-    pub const ALL: &[Self] = &[
-        Self::AcceptAnyLease,
-        Self::KeysLostInRestore,
-        Self::TokensBackInRestore,
-        Self::LocalClock,
-        Self::ClockRunsBack,
-        Self::RetryNotCounted,
-        Self::DelayedJobNotWritten,
-        Self::GrantTwice,
-        Self::EndCountedTwice,
-        Self::PauseIgnored,
-        Self::ConcurrencyIgnored,
-        Self::RateNotSpent,
-        Self::CrashBudgetForgotten,
-        Self::FailureBudgetOffByOne,
-        Self::StaleTimer,
-        Self::LostMark,
-        Self::OrderOfOneNode,
-        Self::EndedForgotten,
-        Self::DelayIgnored,
-        Self::BackoffHalved,
-        Self::CancelNotDone,
-        Self::LostWakeup,
-        Self::LeaseLeftBehind,
-    ];
-
     /// It shows only when one node has it and others do not.
     pub fn of_one_node(self) -> bool {
         matches!(self, Self::LocalClock | Self::OrderOfOneNode)
@@ -117,6 +156,22 @@ impl Core {
             Defect::TokensBackInRestore => {
                 for tenant in &mut self.tenants {
                     tenant.row.rate_state = 0;
+                }
+            }
+            Defect::EndedLostInRestore => {
+                self.ended = Default::default();
+                self.ids.retain(|_, number| *number & ENDED == 0);
+            }
+            Defect::DeadlineLostInRestore => {
+                let running = self.jobs.iter().filter(|(_, job)| job.run.is_some());
+                for timer in running.filter_map(|(number, job)| job.timer(number)) {
+                    self.timers.remove(&timer);
+                }
+            }
+            Defect::SharesLostInRestore => {
+                let waiting = self.classes.iter().any(|(_, class)| !class.runnable.is_empty());
+                for tenant in self.tenants.iter_mut().filter(|_| !waiting) {
+                    tenant.row.virtual_time = 0;
                 }
             }
             _ => {}

@@ -78,8 +78,11 @@ pub(crate) struct Dirty {
 
 impl Core {
     pub(crate) fn mark_job(&mut self, number: u32) {
+        let kept = self.has(Defect::VersionNotRaised);
         let job = &mut self.jobs[number];
-        job.changed_index = self.entry.index;
+        if !kept || job.run.is_none() {
+            job.changed_index = self.entry.index;
+        }
         self.dirty.jobs.mark(number, job.spec.id, &mut job.dirty);
     }
 
@@ -206,6 +209,9 @@ impl Core {
                 .map(|queue| &self.queues[*queue])
                 .filter(|queue| queue.kept());
             if let Some(queue) = queue {
+                if self.has(Defect::PauseNotWritten) {
+                    continue;
+                }
                 changes.put.push(Row::Queue(queue.row(tenant.row.id)));
                 self.dirty.queues_written.insert((number, name));
             } else if self.dirty.queues_written.remove(&(number, name.clone())) {

@@ -130,6 +130,9 @@ impl Core {
 
     fn count(&mut self, lane: u32, state: JobState, change: i64) {
         let (tenant, queue) = (self.lanes[lane].tenant, self.lanes[lane].queue);
+        if self.has(Defect::QueueMiscounted) && state == JobState::Retrying && change < 0 {
+            *self.queues[queue].live.of(state) += 1;
+        }
         for counts in [
             &mut self.live,
             &mut self.tenants[tenant as usize].live,
@@ -220,13 +223,14 @@ impl Core {
         job.changed_index = self.entry.index;
         let id = job.spec.id;
         self.dirty.jobs.gone(id, job.dirty, job.written);
+        let uncounted = self.has(Defect::TotalNotCounted);
         let tenant = &mut self.tenants[tenant_number as usize];
         tenant.jobs.remove(&id);
         let totals = &mut tenant.row.totals;
         match state {
             JobState::Succeeded => totals.succeeded += 1,
             JobState::Dead => totals.dead += 1,
-            JobState::Cancelled => totals.cancelled += 1,
+            JobState::Cancelled => totals.cancelled += u64::from(!uncounted),
             _ => totals.expired += 1,
         }
         let mut row = job.row(tenant.row.id);
@@ -252,6 +256,9 @@ impl Core {
         self.refresh_lane(lane);
         self.release_lane(lane);
         self.mark_tenant(tenant_number);
+        if state == JobState::Expired && self.has(Defect::EndNotTold) {
+            return;
+        }
         self.entry.events.push(Event::JobEnded(Arc::new(row)));
     }
 

@@ -25,6 +25,8 @@ pub enum Command {
     /// Show that bugs put into the core are found. Exit status: 0 all found, 1 one was not.
     #[cfg(feature = "seeded-bugs")]
     Defects(Defects),
+    /// Make the page of evidence from its records.
+    Evidence(Evidence),
     /// Write a synthetic good history, to measure the judge.
     Generate {
         /// The file.
@@ -94,6 +96,9 @@ pub struct Run {
     /// Make a failing script smaller before it is shown.
     #[arg(long)]
     pub shrink: bool,
+    /// Append what came of it to this file of campaigns.
+    #[arg(long, value_name = "FILE")]
+    pub evidence: Option<PathBuf>,
 }
 
 /// Arguments of `defects`.
@@ -106,6 +111,33 @@ pub struct Defects {
     /// Calls of clients in each run.
     #[arg(long, default_value_t = 1_000)]
     pub commands: u64,
+    /// These bugs alone, by name.
+    #[arg(long, value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Append what came of it to this file of campaigns.
+    #[arg(long, value_name = "FILE")]
+    pub evidence: Option<PathBuf>,
+}
+
+/// Arguments of `evidence`.
+#[derive(clap::Args)]
+pub struct Evidence {
+    /// The records; the page lies beside it, with `.md` behind its name.
+    #[arg(long, default_value = "docs/evidence", value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Write nothing: exit status 1 if the page is not what the records say.
+    #[arg(long)]
+    pub check: bool,
+    /// What to do; default: the page.
+    #[command(subcommand)]
+    pub action: Option<EvidenceAction>,
+}
+
+/// What to do with records.
+#[derive(Subcommand)]
+pub enum EvidenceAction {
+    /// Append one campaign, JSON on standard input, after checking its form.
+    Add,
 }
 
 fn seeds(text: &str) -> Result<Range<u64>, String> {

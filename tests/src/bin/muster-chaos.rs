@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use muster_sim::evidence::append;
 use muster_sim::judge_file;
-use muster_tests::chaos::{Fault, Options, lacking, run};
+use muster_tests::chaos::{Fault, Options, campaign, lacking, run};
 
 /// Runs a cluster of real processes under load and faults, and judges what clients and workers saw.
 /// Exit status: 0 nothing wrong, 1 something is, 2 it could not run.
@@ -31,6 +32,9 @@ struct Args {
     /// Keep configuration, data, logs and history in a directory below this one, whatever comes of it.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
+    /// Append what came of it to this file of campaigns.
+    #[arg(long, value_name = "FILE")]
+    evidence: Option<PathBuf>,
     /// Run nothing: judge a history that an earlier run kept.
     #[arg(long, value_name = "FILE")]
     judge: Option<PathBuf>,
@@ -94,6 +98,12 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     println!("\n{report}");
+    if let Some(file) = &args.evidence
+        && let Err(fault) = append(file, &campaign(&options, &report))
+    {
+        eprintln!("muster-chaos: {}: {fault}", file.display());
+        return ExitCode::from(2);
+    }
     if let Some(kept) = &report.kept {
         println!("kept in {}; judge again:", kept.display());
         println!("  muster-chaos --judge {}", kept.join("history.jsonl").display());

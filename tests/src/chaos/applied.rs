@@ -60,7 +60,9 @@ impl AppliedLogs {
                 recorder.record(&Record::Applied(applied));
             }
             if own == 0 {
-                world.complaints.add(format!("node {id} recorded nothing of what it applied"));
+                world
+                    .complaints
+                    .add(format!("node {id} recorded nothing of what it applied"));
             }
             all += own;
         }

@@ -3,6 +3,7 @@
 
 mod applied;
 mod end;
+mod evidence;
 mod faults;
 mod load;
 mod net;
@@ -13,6 +14,7 @@ mod run;
 mod work;
 mod world;
 
+pub use evidence::campaign;
 pub use faults::Fault;
 pub use options::Options;
 pub use report::{FaultCount, Report};

@@ -36,7 +36,10 @@ impl Core {
     }
 
     pub(super) fn enqueue_many(&mut self, jobs: Vec<JobSpec>, all_or_nothing: bool) -> Reply {
-        if all_or_nothing && let Some(refusals) = self.refuse_all(&jobs) {
+        if all_or_nothing
+            && !self.has(Defect::AllOrNothingIgnored)
+            && let Some(refusals) = self.refuse_all(&jobs)
+        {
             return Reply::EnqueuedMany(refusals.into_iter().map(Err).collect());
         }
         self.entry.events.reserve(jobs.len());
@@ -103,7 +106,7 @@ impl Core {
             };
         }
         if let Some(key) = &spec.idempotency_key
-            && let Some(holder) = self.keys.get(&(tenant, key.clone())).copied()
+            && let Some(holder) = self.holder_of_key(tenant, key)
             && Some(holder) != redriven
             && let Some((_, state, first)) = self.known(holder)
         {
@@ -124,6 +127,17 @@ impl Core {
             });
         }
         Ok(Decision::Accept(tenant, fingerprint))
+    }
+
+    fn holder_of_key(&self, tenant: u32, key: &Name) -> Option<JobId> {
+        if self.has(Defect::KeyNotLooked) {
+            return None;
+        }
+        if self.has(Defect::KeyAcrossTenants) {
+            let mut owners = 0..self.tenants.len() as u32;
+            return owners.find_map(|owner| self.keys.get(&(owner, key.clone())).copied());
+        }
+        self.keys.get(&(tenant, key.clone())).copied()
     }
 
     /// Owner, state and fingerprint of a live or lately ended job.
@@ -159,6 +173,7 @@ impl Core {
         let sequence = (self.entry.index << 24).wrapping_add(self.entry.accepted);
         self.entry.accepted += 1;
         self.effects.job(id, state, 0, fingerprint ^ available_at);
+        let attempts = u32::from(from.is_some() && self.has(Defect::RedriveKeepsAttempts));
         let had_row = self.dirty.jobs.deleted.remove(&id);
         let number = self.place_job(
             tenant,
@@ -178,7 +193,7 @@ impl Core {
                     })
                 }),
                 lane,
-                attempts: 0,
+                attempts,
                 failures: 0,
                 crashes: 0,
                 state,

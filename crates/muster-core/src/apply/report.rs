@@ -80,7 +80,7 @@ impl Core {
             }
             let repeated = self
                 .lately_ended(report.job)
-                .is_some_and(|ended| ended.lease == Some(report.lease));
+                .is_some_and(|ended| ended.lease == Some(report.lease) && !self.has(Defect::RepeatCalledLost));
             return if repeated {
                 ReportReply::Repeated
             } else {
@@ -90,7 +90,7 @@ impl Core {
         let job = &self.jobs[number];
         let any = self.has(Defect::AcceptAnyLease);
         if job.run.as_ref().is_none_or(|run| run.lease != report.lease && !any) {
-            let repeated = job.last_report() == Some(report.lease);
+            let repeated = job.last_report() == Some(report.lease) && !self.has(Defect::RepeatCalledLost);
             return if repeated {
                 ReportReply::Repeated
             } else {
@@ -125,13 +125,18 @@ impl Core {
 
     fn failed(&mut self, number: u32, error: JobError, retryable: bool, retry_after: Millis) -> JobState {
         let more = u32::from(self.has(Defect::FailureBudgetOffByOne));
+        let (flat, deaf) = (
+            self.has(Defect::BackoffDoesNotGrow),
+            self.has(Defect::RetryAfterIgnored),
+        );
         let job = &mut self.jobs[number];
         job.failures = job.failures.saturating_add(1);
         let options = &job.spec.options;
         let spent = !retryable || job.failures >= options.max_attempts + more;
         let wait = match retry_after {
-            0 => backoff::wait(&options.backoff, job.failures, job.spec.seed),
-            given => given,
+            given if given > 0 && !deaf => given,
+            _ if flat => backoff::wait(&options.backoff, 1, job.spec.seed),
+            _ => backoff::wait(&options.backoff, job.failures, job.spec.seed),
         };
         let tenant = self.lanes[job.lane].tenant;
         self.tenants[tenant as usize].row.totals.failures += 1;
@@ -141,6 +146,9 @@ impl Core {
     }
 
     fn crashed(&mut self, number: u32) -> JobState {
+        if self.has(Defect::CrashTakenAsFailure) {
+            return self.failed(number, crashed(0), true, 0);
+        }
         let endless = self.has(Defect::CrashBudgetForgotten);
         let job = &mut self.jobs[number];
         job.crashes = job.crashes.saturating_add(1);
@@ -190,8 +198,9 @@ impl Core {
         let now = self.meta.now;
         let available_at = now.saturating_add(delay);
         let state = waiting(available_at, now, JobState::Scheduled);
+        let counts = u32::from(!self.has(Defect::HandBackCounted));
         self.move_job(number, state, |job| {
-            job.attempts = job.attempts.saturating_sub(1);
+            job.attempts = job.attempts.saturating_sub(counts);
             if delay > 0 {
                 job.available_at = available_at;
             }

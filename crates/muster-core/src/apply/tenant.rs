@@ -23,6 +23,9 @@ impl Core {
         if self.has(Defect::ConcurrencyIgnored) {
             settings.concurrency_limit = 0;
         }
+        if self.has(Defect::ConcurrencyOffByOne) && settings.concurrency_limit > 0 {
+            settings.concurrency_limit += 1;
+        }
         let number = match self.tenant_of.get(&name).copied() {
             Some(_) if create_only => return Err(Refusal::TenantExists(name)),
             Some(number) => {

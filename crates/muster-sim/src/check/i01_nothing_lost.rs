@@ -72,7 +72,10 @@ fn from_inside(facts: &Facts, findings: &mut Findings) {
             }),
             Some((index, line)) if call.index.is_some_and(|known| known < index) => {
                 findings.refuse([told, line], || {
-                    format!("job {} was acknowledged as of an index before {index}, where it was accepted", facts.id(job))
+                    format!(
+                        "job {} was acknowledged as of an index before {index}, where it was accepted",
+                        facts.id(job)
+                    )
                 });
             }
             Some(_) => {}

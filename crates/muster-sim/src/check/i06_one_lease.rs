@@ -105,7 +105,10 @@ fn granted_all(facts: &Facts, findings: &mut Findings) {
         let number = granted.get(&(job, fence)).copied();
         if number != Some(attempt.number) {
             findings.refuse([begun.line], || {
-                format!("a worker began job {job} under fence {fence} as attempt {}, granted was {number:?}", attempt.number)
+                format!(
+                    "a worker began job {job} under fence {fence} as attempt {}, granted was {number:?}",
+                    attempt.number
+                )
             });
         }
     }

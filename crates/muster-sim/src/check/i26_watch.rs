@@ -79,7 +79,10 @@ fn ends_with_the_end(facts: &Facts, findings: &mut Findings, watch: &Watch, deli
     if last.is_none_or(|(_, state)| !state.is_terminal()) {
         let line = call.completed.map_or(call.invoked.line, |stamp| stamp.line);
         findings.refuse([line], || {
-            format!("a watch was over and the last it showed was {:?}", last.map(|(_, state)| state))
+            format!(
+                "a watch was over and the last it showed was {:?}",
+                last.map(|(_, state)| state)
+            )
         });
     }
 }
@@ -113,13 +116,7 @@ fn every(facts: &Facts, findings: &mut Findings, deliveries: &[&Delivery]) {
 }
 
 /// Judges watches of one job: those of a whole tenant may begin to see a job in the middle.
-fn complete(
-    facts: &Facts,
-    findings: &mut Findings,
-    watch: &Watch,
-    deliveries: &[&Delivery],
-    log: &Timelines,
-) {
+fn complete(facts: &Facts, findings: &mut Findings, watch: &Watch, deliveries: &[&Delivery], log: &Timelines) {
     let (Some(job), Some(last)) = (watch.job, deliveries.last()) else {
         return;
     };

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "seeded-bugs")]
 mod defects;
+mod evidence;
 mod judge;
 mod run;
 
@@ -15,7 +16,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Judge(args) => judge::judge(&args),
         Command::Run(args) => run::run(&args),
         #[cfg(feature = "seeded-bugs")]
-        Command::Defects(args) => Ok(defects::defects(&args)),
+        Command::Defects(args) => defects::defects(&args),
+        Command::Evidence(args) => evidence::evidence(&args),
         Command::Generate { file, calls } => judge::generate(&file, calls),
     }
 }

@@ -1,5 +1,6 @@
 //! `run`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::process::ExitCode;
@@ -8,16 +9,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use anyhow::Context;
+use muster_sim::evidence::{Campaign, Found, Judged, Simulation, append, judged};
 use muster_sim::sim::{self, Chosen, Options, Outcome, Stats};
 
-use crate::args::Run;
+use crate::args::{Mode, Run};
 
 /// Sums over all seeds.
 #[derive(Default)]
 struct Totals {
     seeds: u64,
-    judged: u64,
-    operations: u64,
+    histories: u64,
+    judged: BTreeMap<String, Judged>,
     stats: Stats,
     failed: Vec<(u64, Outcome)>,
 }
@@ -34,8 +36,12 @@ impl Totals {
             *sum = (sum.0 + all, sum.1 + effective);
         }
         if let Some(tally) = &outcome.tally {
-            self.judged += 1;
-            self.operations += tally.verdicts.iter().map(|verdict| verdict.judged).sum::<u64>();
+            self.histories += 1;
+            for (checker, judged) in judged(tally) {
+                let sum = self.judged.entry(checker).or_default();
+                sum.things += judged.things;
+                sum.violations += judged.violations;
+            }
         }
         if !outcome.good() {
             self.failed.push((seed, outcome));
@@ -59,10 +65,41 @@ pub fn run(args: &Run) -> anyhow::Result<ExitCode> {
     });
     let totals = totals.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     show(&totals, began);
+    if let Some(file) = &args.evidence {
+        let campaign = campaign(args, &totals, began.elapsed().as_secs_f64());
+        append(file, &campaign).with_context(|| file.display().to_string())?;
+    }
     for (seed, outcome) in &totals.failed {
         show_failure(args, *seed, outcome);
     }
     Ok(ExitCode::from(u8::from(!totals.failed.is_empty())))
+}
+
+fn campaign(args: &Run, totals: &Totals, seconds: f64) -> Campaign {
+    let mode = match args.mode {
+        Mode::Safety => "safety",
+        Mode::Liveness => "liveness",
+        Mode::Both => "both",
+    };
+    let command = format!(
+        "muster-sim run --seeds {}..{} --commands {} --mode {mode} --judge-every {}",
+        args.seeds.start, args.seeds.end, args.commands, args.judge_every
+    );
+    let faults = totals.stats.faults.iter().map(|(kind, (injected, effective))| {
+        let kind = serde_json::to_value(kind).ok();
+        let name = kind.as_ref().and_then(|kind| kind.as_str()).unwrap_or_default();
+        (name.replace('_', "-"), [*injected, *effective])
+    });
+    let simulation = Simulation {
+        seeds: [args.seeds.start, args.seeds.end],
+        histories: totals.histories,
+        applied: totals.stats.applied,
+        calls: totals.stats.calls,
+        faults: faults.collect(),
+        judged: totals.judged.clone(),
+        failed: totals.failed.iter().map(|(seed, _)| *seed).collect(),
+    };
+    Campaign::ended(command, seconds, Found::Simulation(Box::new(simulation)))
 }
 
 fn options(args: &Run, seed: u64) -> Options {
@@ -117,7 +154,8 @@ fn show(totals: &Totals, began: Instant) {
     );
     println!(
         "{} histories judged, {} things looked at by checkers",
-        totals.judged, totals.operations
+        totals.histories,
+        totals.judged.values().map(|judged| judged.things).sum::<u64>()
     );
     println!("{effective} faults took effect:");
     for (kind, (all, effective)) in &stats.faults {

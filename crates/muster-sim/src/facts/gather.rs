@@ -50,11 +50,11 @@ impl Facts {
     fn invoke(&mut self, line: Line, invoke: &Invoke) {
         let call = self.calls.len() as u32;
         let rows = match &invoke.operation {
-            Operation::Enqueue(args) => (self.ask(call, args), 1),
-            Operation::EnqueueMany { jobs, .. } => {
+            Operation::Enqueue(args) => (self.ask(call, args, false), 1),
+            Operation::EnqueueMany { jobs, all_or_nothing } => {
                 let first = self.asks.len() as u32;
                 for args in jobs {
-                    self.ask(call, args);
+                    self.ask(call, args, *all_or_nothing);
                 }
                 (first, jobs.len() as u32)
             }
@@ -67,6 +67,7 @@ impl Facts {
                     due: 0,
                     wait_min: 0,
                     redrives: Some(self.job_numbers.number(from)),
+                    whole: false,
                     end: End::Unknown,
                     answer: None,
                 };
@@ -128,7 +129,7 @@ impl Facts {
         });
     }
 
-    fn ask(&mut self, call: u32, args: &JobArgs) -> u32 {
+    fn ask(&mut self, call: u32, args: &JobArgs, whole: bool) -> u32 {
         let wait_min = match args.backoff {
             Backoff::Fixed { delay } => delay,
             Backoff::Linear { base, cap } => base.min(cap),
@@ -146,6 +147,7 @@ impl Facts {
             due: args.available_at,
             wait_min,
             redrives: None,
+            whole,
             end: End::Unknown,
             answer: None,
         });

@@ -65,6 +65,8 @@ pub struct Ask {
     pub wait_min: u64,
     /// The dead job that it revives.
     pub redrives: Option<JobNo>,
+    /// One of many that are to be accepted together or not at all.
+    pub whole: bool,
     /// How it ended for this job.
     pub end: End,
     /// The answer, when it went well: job, whether it had existed, its state.

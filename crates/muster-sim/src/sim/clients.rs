@@ -11,6 +11,7 @@ use muster_core::{
 use crate::history::{
     Answer, Complete, FaultKind, Invoke, JobArgs, JobSeen, Micros, Operation, Outcome, Record, counts, enqueued,
 };
+use crate::sim::defect::LogDefect;
 use crate::sim::rng::{Rng, mix};
 use crate::sim::script::{PlannedCall, Script};
 use crate::sim::world::{EPOCH_MS, Origin, What, World};
@@ -415,6 +416,10 @@ impl World<'_> {
 
     /// A read reaches the leader.
     pub(crate) fn serve_read(&mut self, via: usize, client: u32, number: u32) {
+        if self.chosen.has(LogDefect::ReadAtFollower) {
+            self.serve_read_alone(via, client, number);
+            return;
+        }
         let Some(leader) = self.leader.filter(|leader| self.linked(via, *leader)) else {
             return;
         };
@@ -422,6 +427,16 @@ impl World<'_> {
         if let Some(current) = current.filter(|current| current.under_way) {
             let answer = self.read(leader, &current.operation);
             self.answer_read(leader, Origin::Call { client, number }, Outcome::Ok(answer));
+        }
+    }
+
+    /// Wrongly: a node answers by itself.
+    fn serve_read_alone(&mut self, node: usize, client: u32, number: u32) {
+        let current = self.clients[client as usize].current.clone();
+        if let Some(current) = current.filter(|current| current.under_way && self.nodes[node].works()) {
+            let answer = self.read(node, &current.operation);
+            let applied = self.nodes[node].applied();
+            self.reply_call(Origin::Call { client, number }, Outcome::Ok(answer), Some(applied));
         }
     }
 

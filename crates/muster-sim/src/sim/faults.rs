@@ -1,7 +1,5 @@
 //! Faults: begun, over, and whether they did anything.
 
-use muster_core::Core;
-
 use crate::history::{Fault, FaultKind, Record};
 use crate::sim::rng::Rng;
 use crate::sim::script::Mode;
@@ -26,7 +24,11 @@ impl World<'_> {
 
     pub(crate) fn begin_fault(&mut self, number: usize) {
         let fault = self.script.faults[number];
-        let node = self.target(number, self.nodes.len());
+        let mut node = self.target(number, self.nodes.len());
+        if fault.kind == FaultKind::Snapshot && self.leader == Some(node) {
+            // A leader is sent none.
+            node = (node + 1) % self.nodes.len();
+        }
         let worker = Rng::new(fault.seed ^ 1).below(self.workers.len() as u64) as usize;
         let target = if fault.kind == FaultKind::WorkerKill {
             worker
@@ -91,7 +93,7 @@ impl World<'_> {
         if !std::mem::replace(&mut self.nodes[node].up, false) {
             return false;
         }
-        self.nodes[node].core = Core::new();
+        self.nodes[node].crash();
         if self.leader == Some(node) {
             self.leader = None;
         }

@@ -9,6 +9,7 @@ use muster_core::{Batch, Command, Event, LogIndex, Reply};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::history::{self, Applied, FaultKind, Micros, Record, effects};
+use crate::sim::defect::LogDefect;
 use crate::sim::rng::mix;
 use crate::sim::workers::Act;
 use crate::sim::world::{Origin, What, World};
@@ -86,7 +87,9 @@ impl World<'_> {
         let quorum = self.nodes.len() / 2 + 1;
         let mut able: Vec<usize> = Vec::new();
         for node in (0..self.nodes.len()).filter(|node| Some(*node) != not) {
-            let behind = |other: &usize| self.linked(node, *other) && self.nodes[*other].held <= self.nodes[node].held;
+            let any = self.chosen.has(LogDefect::VoteIgnoresLog);
+            let behind =
+                |other: &usize| self.linked(node, *other) && (any || self.nodes[*other].held <= self.nodes[node].held);
             if (0..self.nodes.len()).filter(behind).count() >= quorum {
                 able.push(node);
             }
@@ -101,7 +104,7 @@ impl World<'_> {
 
     /// A node takes the lead.
     pub(crate) fn elect(&mut self, node: usize) {
-        self.term += 1;
+        self.term += u64::from(self.term == 0 || !self.chosen.has(LogDefect::TermNotRaised));
         let term = self.term;
         self.leader = Some(node);
         self.leaderless = None;
@@ -203,7 +206,12 @@ impl World<'_> {
         self.nodes[node].held = self.nodes[node].held.max(upto);
         let mut held: Vec<LogIndex> = self.nodes.iter().map(|node| node.held).collect();
         held.sort_unstable();
-        let majority = held[(held.len() - 1) / 2];
+        let quorum = if self.chosen.has(LogDefect::AckBeforeQuorum) {
+            held.len() - 1
+        } else {
+            (held.len() - 1) / 2
+        };
+        let majority = held[quorum];
         if majority <= self.commit {
             return;
         }
@@ -249,9 +257,15 @@ impl World<'_> {
     }
 
     fn apply_entry(&mut self, node: usize, index: LogIndex, entry: &Entry) {
+        let left_out =
+            self.leader != Some(node) && index.is_multiple_of(89) && self.chosen.has(LogDefect::EntrySkipped);
+        let twice = index == self.nodes[node].began_at + 1 && self.chosen.has(LogDefect::AppliedTwice);
         let core = &mut self.nodes[node].core;
         let commands = entry.batch.commands.len() as u64;
-        let applied = if commands == 0 {
+        if twice && commands > 0 {
+            core.apply(index, entry.batch.clone());
+        }
+        let mut applied = if commands == 0 || left_out {
             core.skip(index);
             muster_core::Applied::default()
         } else {
@@ -271,7 +285,8 @@ impl World<'_> {
             let core = &self.nodes[node].core;
             let now = core.meta().now;
             let counted = index.is_multiple_of(64);
-            let effects = if first {
+            // In some runs of all nodes, to be compared; it costs time.
+            let effects = if first || self.options.seed % 4 == 1 {
                 effects(core, &entry.batch.commands, &applied, counted)
             } else {
                 Vec::new()
@@ -295,6 +310,9 @@ impl World<'_> {
         let ours = self.leader == Some(node) && entry.by == node && entry.term == self.term;
         for event in applied.events {
             self.route(node, index, first, event);
+        }
+        if ours && self.chosen.has(LogDefect::RepliesSwapped) {
+            swap_replies(&mut applied.replies);
         }
         if ours {
             for ((origin, reply), command) in entry.origins.iter().zip(applied.replies).zip(&entry.batch.commands) {
@@ -400,6 +418,18 @@ impl World<'_> {
             self.nodes[node].committed = all;
             self.apply(node);
         }
+    }
+}
+
+/// Swaps the answers to the first two jobs that were accepted.
+fn swap_replies(replies: &mut [Reply]) {
+    let accepted = replies
+        .iter()
+        .enumerate()
+        .filter(|(_, reply)| matches!(reply, Reply::Enqueued(_)));
+    let first: Vec<usize> = accepted.map(|(at, _)| at).take(2).collect();
+    if let [one, other] = first[..] {
+        replies.swap(one, other);
     }
 }
 

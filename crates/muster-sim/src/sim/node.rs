@@ -5,7 +5,10 @@ use std::collections::HashMap;
 use muster_core::{Changes, Core, LogIndex, Row, RowKey};
 
 use crate::facts::Fast;
-use crate::sim::defect::{self, Chosen};
+use crate::sim::defect::{self, Chosen, LogDefect};
+
+/// Entries that a node loses in a crash if it does not sync.
+const UNSYNCED: LogIndex = 8;
 
 type Rows = HashMap<RowKey, Row, Fast>;
 
@@ -27,6 +30,8 @@ pub(crate) struct Node {
     pub(crate) core: Core,
     /// As on its disk.
     rows: Rows,
+    /// Applied index at which its process began.
+    pub(crate) began_at: LogIndex,
     chosen: Chosen,
 }
 
@@ -45,6 +50,7 @@ impl Node {
             committed: 0,
             core,
             rows: Rows::default(),
+            began_at: 0,
             chosen,
         }
     }
@@ -91,13 +97,32 @@ impl Node {
         self.core = core;
         self.up = true;
         self.life += 1;
-        self.committed = self.applied();
+        self.began_at = self.applied();
+        self.committed = self.began_at;
         Ok(())
+    }
+
+    /// The process ends, and what is not on its disk is lost.
+    pub(crate) fn crash(&mut self) {
+        self.core = Core::new();
+        if self.chosen.has(LogDefect::SyncSkipped) {
+            self.held = self.held.saturating_sub(UNSYNCED).max(self.written());
+        }
+    }
+
+    /// Applied index of the last checkpoint.
+    fn written(&self) -> LogIndex {
+        match self.rows.get(&RowKey::Meta) {
+            Some(Row::Meta(meta)) => meta.applied,
+            _ => 0,
+        }
     }
 
     /// Replaces everything by another node's state.
     pub(crate) fn install(&mut self, rows: Vec<Row>) -> Result<(), String> {
-        self.rows = rows.into_iter().map(|row| (row.key(), row)).collect();
+        let forgets = self.chosen.has(LogDefect::SnapshotWithoutEnded);
+        let rows = rows.into_iter().filter(|row| !forgets || !matches!(row, Row::Ended(_)));
+        self.rows = rows.map(|row| (row.key(), row)).collect();
         self.restart()?;
         self.held = self.held.max(self.applied());
         Ok(())

@@ -129,6 +129,7 @@ pub struct Stats {
 pub(crate) struct World<'w> {
     pub(crate) options: Options,
     pub(crate) script: Script,
+    pub(crate) chosen: Chosen,
     pub(crate) now: Micros,
     queue: BinaryHeap<Due>,
     sequence: u64,
@@ -183,6 +184,7 @@ impl<'w> World<'w> {
         }
         let mut world = Self {
             options,
+            chosen,
             now: 0,
             queue: BinaryHeap::new(),
             sequence: 0,
