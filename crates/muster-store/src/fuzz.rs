@@ -24,7 +24,7 @@ pub const TARGETS: &[Target] = &[
     }),
     ("store-checkpoint", |bytes| again(bytes, decode_meta, encode_meta)),
     ("store-identity", |bytes| {
-        again(bytes, identity::decode, identity::encode)
+        again(bytes, identity::decode, identity::encode);
     }),
     ("store-log", log::fuzz::records),
     ("store-snapshot", state::fuzz::snapshot),
