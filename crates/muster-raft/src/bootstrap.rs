@@ -17,6 +17,7 @@ use crate::convert;
 use crate::error::Error;
 use crate::options::RaftOptions;
 use crate::peer::{Channels, Lane};
+use crate::succession::Ours;
 
 /// One question to one node.
 const ASK: Duration = Duration::from_secs(1);
@@ -30,6 +31,7 @@ const REMIND_EVERY: u32 = 50;
 struct Answer {
     node: NodeId,
     cluster: Option<u128>,
+    predecessor: Option<u128>,
     initialised: bool,
     members: Vec<NodeId>,
     configured: Vec<NodeId>,
@@ -57,13 +59,13 @@ impl Starter<'_> {
             }
             self.cluster.send_replace(Some(identity.cluster));
             for answer in self.ask_all().await? {
-                if let Some(theirs) = answer.cluster.filter(|theirs| *theirs != identity.cluster) {
-                    return Err(Error::OtherCluster {
-                        peer: answer.node,
-                        theirs,
-                        ours: identity.cluster,
-                    });
-                }
+                let Some(theirs) = answer.cluster else { continue };
+                let ours = Ours {
+                    node,
+                    cluster: identity.cluster,
+                    predecessor: identity.predecessor,
+                };
+                ours.judge(answer.node, theirs, answer.predecessor)?;
             }
             return Ok(identity.cluster);
         }
@@ -221,6 +223,7 @@ impl Starter<'_> {
         Ok(Some(Answer {
             node: to,
             cluster: reply.cluster.map(convert::cluster_in),
+            predecessor: reply.predecessor.map(convert::cluster_in),
             initialised: reply.initialised,
             members: reply.members,
             configured: reply.configured,

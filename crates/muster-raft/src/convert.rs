@@ -9,6 +9,7 @@ use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
 use prost::Message;
 
+use crate::options::MemberConfig;
 use crate::types::{Address, CommandBytes, Entry, LeaderId, LogId, Membership, StoredMembership, Vote};
 
 /// Bytes that are not what they should be.
@@ -132,6 +133,28 @@ fn membership_in(membership: wire::Membership) -> Result<Membership, Malformed> 
         return Ok(Membership::default());
     }
     Membership::new(voters, members).map_err(|err| malformed("membership", err))
+}
+
+/// The members with their addresses, by id.
+pub(crate) fn members(membership: &Membership) -> Vec<MemberConfig> {
+    let member = |(id, address): (&u64, &Address)| MemberConfig {
+        id: *id,
+        peer: address.peer.clone(),
+        api: address.api.clone(),
+    };
+    membership.nodes().map(member).collect()
+}
+
+/// A membership in which all of these vote, as of a position.
+pub(crate) fn voting_members(members: &[MemberConfig], at: LogId) -> Result<StoredMembership, Malformed> {
+    let address = |member: &MemberConfig| Address {
+        peer: member.peer.clone(),
+        api: member.api.clone(),
+    };
+    let nodes: BTreeMap<u64, Address> = members.iter().map(|member| (member.id, address(member))).collect();
+    let voters = nodes.keys().copied().collect();
+    let membership = Membership::new(vec![voters], nodes).map_err(|err| malformed("membership", err))?;
+    Ok(StoredMembership::new(Some(at), membership))
 }
 
 pub(crate) fn stored_membership_out(stored: &StoredMembership) -> wire::StoredMembership {

@@ -45,6 +45,22 @@ pub enum Error {
         /// Ours.
         ours: u128,
     },
+    /// The cluster was recovered without this node, after its majority had been given up for lost.
+    #[error(
+        "cluster {ours:032x} was recovered as cluster {theirs:032x} at node {peer}, without this node {node}. What this node \
+         alone knows is not part of the new cluster, and it must not take part in either. Move its data directory away, keep \
+         it until nobody misses a job, and add the machine as a new node with an id that was never used"
+    )]
+    Superseded {
+        /// This node.
+        node: NodeId,
+        /// The member that belongs to the successor.
+        peer: NodeId,
+        /// The old cluster.
+        ours: u128,
+        /// The new one.
+        theirs: u128,
+    },
     /// The log on disk belongs to another cluster than the identity beside it.
     #[error("the state in the data directory belongs to cluster {state:032x}, its identity file says {identity:032x}")]
     MixedData {

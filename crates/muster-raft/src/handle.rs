@@ -2,6 +2,7 @@
 
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use muster_core::{Command, Core, LogIndex, NodeId, Reply, SessionId, Timestamp};
@@ -11,6 +12,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::convert;
 use crate::error::{Error, ProposeError, ReadError};
 use crate::leadership::Lead;
 use crate::node::{self, Seed, Started, VouchCall};
@@ -19,7 +21,8 @@ use crate::reads::ReadCall;
 use crate::role::{RaftStatus, Role};
 use crate::silence::answered;
 use crate::sink::ApplySink;
-use crate::types::{Address, LogId};
+use crate::storage::PinnedState;
+use crate::types::LogId;
 
 /// The replicated log on this node. Cheap to clone; its methods may be called from any tokio runtime.
 #[derive(Clone)]
@@ -181,12 +184,7 @@ impl Raft {
     pub fn members(&self) -> Vec<MemberConfig> {
         let metrics = self.0.parts.raft.server_metrics();
         let membership = metrics.borrow_watched().membership_config.clone();
-        let member = |(id, address): (&NodeId, &Address)| MemberConfig {
-            id: *id,
-            peer: address.peer.clone(),
-            api: address.api.clone(),
-        };
-        membership.nodes().map(member).collect()
+        convert::members(membership.membership())
     }
 
     /// This node as it is configured.
@@ -257,6 +255,24 @@ impl Raft {
         written
             .await
             .map_err(|err| Error::Storage(format!("the checkpoint did not end: {err}")))?
+    }
+
+    /// Writes a checkpoint and pins it for a backup, with what it contains. `None` before the first entry.
+    pub async fn pin_state(&self) -> Result<Option<PinnedState>, Error> {
+        let (checkpointer, fatal) = (self.0.parts.checkpointer.clone(), self.0.parts.fatal.clone());
+        let pinned = tokio::task::spawn_blocking(move || {
+            checkpointer.pin().inspect_err(|error| {
+                fatal.send_replace(Some(error.clone()));
+            })
+        });
+        pinned
+            .await
+            .map_err(|err| Error::Storage(format!("pinning the state did not end: {err}")))?
+    }
+
+    /// With [`RaftOptions::log_hold_bytes`] set: the log is archived up to here, so that it may be purged up to here.
+    pub fn archived(&self, upto: LogIndex) {
+        self.0.parts.archived.fetch_max(upto, Ordering::Relaxed);
     }
 
     /// Asks another member to take over, when this node leads. Returns when asked; watch [`Raft::role`].

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ use crate::role::Role;
 use crate::silence::report_silence;
 use crate::sink::ApplySink;
 use crate::storage::{Applied, Checkpointer, LogAdapter, Machine};
+use crate::succession::{Ours, watch_succession};
 use crate::types::{Address, LeaderId, OpenRaft};
 
 /// What a node is started with.
@@ -57,6 +59,7 @@ pub(crate) struct Started {
     pub(crate) fatal: Arc<watch::Sender<Option<Error>>>,
     pub(crate) cluster: u128,
     pub(crate) clock: Arc<ReplicatedClock>,
+    pub(crate) archived: Arc<AtomicU64>,
 }
 
 /// Sessions to vouch for with the leader.
@@ -187,13 +190,26 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
         fatal: fatal.clone(),
         clock,
         cluster,
+        archived: Arc::default(),
     };
     let purger = Purger {
         raft: raft.clone(),
         store: store.clone(),
         options: options.clone(),
+        archived: handle.archived.clone(),
     };
     tokio::spawn(purger.run(stop.clone()));
+    tokio::spawn(watch_succession(
+        raft.clone(),
+        channels.clone(),
+        Ours {
+            node: options.node,
+            cluster,
+            predecessor: store.identity().and_then(|identity| identity.predecessor),
+        },
+        fatal.clone(),
+        stop.clone(),
+    ));
     tokio::spawn(report_silence(
         raft.clone(),
         options.node,
@@ -337,8 +353,14 @@ fn serve(listener: TcpListener, server: PeerServer, closing: CancellationToken) 
 
 async fn load(store: &Store) -> Result<Applied, Error> {
     let store = store.clone();
-    let loaded =
-        tokio::task::spawn_blocking(move || store.state().load().map_err(Error::from).and_then(Applied::restore));
+    let begun = Instant::now();
+    let loaded = tokio::task::spawn_blocking(move || {
+        let loaded = store.state().load()?;
+        let (rows, read) = (loaded.rows.len(), begun.elapsed());
+        let applied = Applied::restore(loaded)?;
+        tracing::info!(rows, ?read, took = ?begun.elapsed(), "the saved state is loaded");
+        Ok(applied)
+    });
     loaded.await.map_err(|err| Error::Start(err.to_string()))?
 }
 

@@ -37,6 +37,9 @@ pub struct RaftOptions {
     pub log_keep_bytes: u64,
     /// Older entries are dropped even if the log is small. Default 1 hour, at least 1 minute.
     pub log_keep: Duration,
+    /// Entries that are not archived yet ([`crate::Raft::archived`]) are kept until the log has so many bytes; 0: nothing
+    /// waits for an archive. Default 0.
+    pub log_hold_bytes: u64,
     /// Most commands in one log entry. Default 4,096.
     pub entry_commands_max: usize,
     /// Encoded size from which an entry takes no further command, in bytes. Default 512 KiB. A larger command
@@ -64,6 +67,7 @@ impl RaftOptions {
             election_max: Duration::from_millis(900),
             log_keep_bytes: 256 << 20,
             log_keep: Duration::from_hours(1),
+            log_hold_bytes: 0,
             entry_commands_max: 4_096,
             entry_bytes: 512 << 10,
             command_bytes_max: 20 << 20,
@@ -110,6 +114,12 @@ impl RaftOptions {
         }
         if self.log_keep < Duration::from_mins(1) {
             return invalid(format!("log_keep is {:?}, must be at least 1 minute", self.log_keep));
+        }
+        if self.log_hold_bytes != 0 && self.log_hold_bytes < self.log_keep_bytes {
+            return invalid(format!(
+                "log_hold_bytes is {} bytes, must be 0 or at least log_keep_bytes of {} bytes",
+                self.log_hold_bytes, self.log_keep_bytes
+            ));
         }
         if !(1..=16).contains(&self.entries_in_flight_max) || self.entry_commands_max == 0 {
             return invalid("entries_in_flight_max must be 1 to 16, entry_commands_max above 0".to_owned());

@@ -3,6 +3,8 @@
 //! A node drops what its flushed state contains and nobody is likely to ask for: by size, and by age. A member that needs
 //! more gets a snapshot.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use muster_core::LogIndex;
@@ -28,6 +30,8 @@ pub(crate) struct Purger {
     pub(crate) raft: OpenRaft,
     pub(crate) store: muster_store::Store,
     pub(crate) options: RaftOptions,
+    /// Archived up to here, if there is an archive.
+    pub(crate) archived: Arc<AtomicU64>,
 }
 
 impl Purger {
@@ -78,6 +82,10 @@ impl Purger {
                     upto = upto.min(matched.as_ref().map_or(0, |id| id.index));
                 }
             }
+        }
+        // An archive that cannot be reached must not fill the disk.
+        if self.log().bytes() < self.options.log_hold_bytes {
+            upto = upto.min(self.archived.load(Ordering::Relaxed));
         }
         let purged = self.log().bounds().purged.map_or(0, |purged| purged.index);
         (upto > purged).then_some(upto)

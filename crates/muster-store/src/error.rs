@@ -136,6 +136,12 @@ pub enum Error {
         /// Node on disk.
         found_node: u64,
     },
+    /// A data directory that was to be made holds something already.
+    #[error("{dir} is not empty; move away what is in it, or choose another data directory")]
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
+    },
     /// An earlier write or sync failed. What is on disk is unknown, so nothing is done any more: the node must exit.
     #[error("storage failed before and does nothing any more: {reason}")]
     Failed {

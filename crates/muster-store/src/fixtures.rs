@@ -30,6 +30,7 @@ fn check<T: PartialEq + Debug>(name: &str, value: &T, encoded: &[u8], decode: im
 fn old_bytes_are_read_and_written_alike() {
     let batch = samples::batch();
     check("batch-1", &batch, &encode_batch(&batch).unwrap(), |bytes| {
+        assert_eq!(batch_stamp(bytes).unwrap(), batch.stamped_at);
         decode_batch(bytes).unwrap()
     });
     let small = muster_core::Batch {
@@ -39,6 +40,7 @@ fn old_bytes_are_read_and_written_alike() {
     check("batch-plain-1", &small, &encode_batch(&small).unwrap(), |bytes| {
         decode_batch(bytes).unwrap()
     });
+    assert_eq!(batch_stamp(&encode_batch(&small).unwrap()).unwrap(), small.stamped_at);
     for (name, row) in samples::rows() {
         check(&format!("{name}-1"), &row, &encode_row(&row).unwrap(), |bytes| {
             decode_row(bytes).unwrap()
@@ -65,6 +67,7 @@ fn old_bytes_are_read_and_written_alike() {
         node: 2,
         format: FORMAT,
         created: 1_700_000_000_000,
+        predecessor: None,
     };
     check(
         "identity-1",

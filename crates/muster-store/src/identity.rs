@@ -23,6 +23,8 @@ pub struct Identity {
     pub format: u32,
     /// When the directory was bound, in milliseconds since the Unix epoch.
     pub created: u64,
+    /// The cluster that this one took the place of, by recovery or restore. Nodes of it must not take part here.
+    pub predecessor: Option<u128>,
 }
 
 impl Identity {
@@ -36,6 +38,7 @@ impl Identity {
             node,
             format: FORMAT,
             created,
+            predecessor: None,
         }
     }
 }
@@ -52,6 +55,8 @@ struct Text {
     cluster: String,
     node: u64,
     created: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    predecessor: Option<String>,
 }
 
 pub(crate) fn encode(identity: &Identity) -> Result<Vec<u8>> {
@@ -60,6 +65,7 @@ pub(crate) fn encode(identity: &Identity) -> Result<Vec<u8>> {
         cluster: format!("{:032x}", identity.cluster),
         node: identity.node,
         created: identity.created,
+        predecessor: identity.predecessor.map(|cluster| format!("{cluster:032x}")),
     };
     let mut bytes = serde_json::to_vec_pretty(&text).map_err(|err| Error::damaged(WHAT, err.to_string()))?;
     bytes.push(b'\n');
@@ -76,13 +82,15 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Identity> {
         });
     }
     let text: Text = serde_json::from_slice(bytes).map_err(damaged)?;
-    let cluster = u128::from_str_radix(&text.cluster, 16)
-        .map_err(|err| Error::damaged(WHAT, format!("cluster {:?}: {err}", text.cluster)))?;
+    let cluster = |text: &str| {
+        u128::from_str_radix(text, 16).map_err(|err| Error::damaged(WHAT, format!("cluster {text:?}: {err}")))
+    };
     Ok(Identity {
-        cluster,
+        cluster: cluster(&text.cluster)?,
         node: text.node,
         format,
         created: text.created,
+        predecessor: text.predecessor.as_deref().map(cluster).transpose()?,
     })
 }
 
@@ -105,6 +113,11 @@ mod tests {
         let identity = Identity::new(0x00ab_cdef, 3);
         let bytes = encode(&identity).unwrap();
         assert_eq!(decode(&bytes).unwrap(), identity);
+        let successor = Identity {
+            predecessor: Some(0x12),
+            ..identity
+        };
+        assert_eq!(decode(&encode(&successor).unwrap()).unwrap(), successor);
 
         let newer = br#"{"format": 9, "something": "else"}"#;
         assert!(matches!(

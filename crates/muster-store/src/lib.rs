@@ -21,6 +21,7 @@ mod error;
 mod files;
 mod identity;
 mod log;
+pub mod offline;
 mod options;
 mod probe;
 mod state;
@@ -40,6 +41,7 @@ pub use crate::log::{AppendDone, EntryKind, LogBounds, LogEntry, LogPosition, Lo
 pub use crate::options::StoreOptions;
 pub use crate::probe::disk_sync_rate;
 pub use crate::state::{
-    Checkpoint, CheckpointStats, HistoryCursor, KeyHolder, Loaded, PinnedSnapshot, SnapshotInfo, StateStore,
+    Checkpoint, CheckpointStats, HistoryCursor, KeyHolder, Loaded, PinnedSnapshot, Scanned, SnapshotFile, SnapshotInfo,
+    StateStore,
 };
 pub use crate::store::Store;

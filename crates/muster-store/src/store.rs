@@ -4,9 +4,10 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::{Error, Identity, LogStore, Result, StateStore, StoreOptions, files, identity};
+use crate::{Error, Identity, LogPosition, LogStore, Result, StateStore, StoreOptions, files, identity};
 
 /// An open data directory. Cheap to clone; the directory is released when the last clone is gone.
 #[derive(Clone, Debug)]
@@ -71,6 +72,26 @@ impl Store {
                 Ok(())
             }
         }
+    }
+
+    /// Makes this directory the beginning of another cluster: its state, as written last, is that at `position`, and its
+    /// log begins after it. Everything that the log holds is dropped, so all that matters must be in the state.
+    ///
+    /// For a working copy of a directory that no node uses: a crash in between leaves it unusable.
+    pub fn refound(&self, identity: Identity, position: LogPosition, vote: Bytes) -> Result<()> {
+        self.state.flush()?;
+        if self.state.durable_applied() != Some(position) {
+            return Err(Error::damaged(
+                "state",
+                format!("it is of {:?}, not of {position:?}", self.state.durable_applied()),
+            ));
+        }
+        self.log.purge(position)?;
+        self.log.save_vote(vote)?;
+        let mut held = self.dir.identity.lock();
+        identity::save(&self.dir.path, &identity)?;
+        *held = Some(identity);
+        Ok(())
     }
 
     /// The Raft log.
@@ -142,6 +163,60 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_becomes_the_beginning_of_another_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path()).unwrap();
+        store.set_identity(Identity::new(7, 1)).unwrap();
+        let position = |term, index| LogPosition { term, node: 1, index };
+        let entry = |index| LogEntry {
+            position: position(1, index),
+            kind: EntryKind::Blank,
+            data: Bytes::new(),
+        };
+        let (done, synced) = std::sync::mpsc::channel();
+        let done = Box::new(move |result| done.send(result).unwrap());
+        store.log().append((0..5).map(entry).collect(), done);
+        synced.recv().unwrap().unwrap();
+        let begin = position(2, 1_000);
+        let identity = Identity {
+            predecessor: Some(7),
+            ..Identity::new(8, 1)
+        };
+        let early = store.refound(identity, begin, Bytes::from_static(b"vote"));
+        assert!(
+            matches!(early, Err(Error::Damaged { .. })),
+            "the state must reach there: {early:?}"
+        );
+        store
+            .state()
+            .write(crate::Checkpoint {
+                applied: Some(begin),
+                ..crate::Checkpoint::default()
+            })
+            .unwrap();
+        store.refound(identity, begin, Bytes::from_static(b"vote")).unwrap();
+        store.close().unwrap();
+
+        let store = open(dir.path()).unwrap();
+        assert_eq!(store.identity(), Some(identity));
+        let bounds = store.log().bounds();
+        assert_eq!((bounds.purged, bounds.last), (Some(begin), Some(begin)));
+        assert_eq!(store.log().vote().unwrap(), Some(Bytes::from_static(b"vote")));
+        assert!(matches!(store.log().read(3, 5, 1), Err(Error::Purged { .. })));
+        let (done, synced) = std::sync::mpsc::channel();
+        let next = LogEntry {
+            position: position(3, 1_001),
+            ..entry(0)
+        };
+        store
+            .log()
+            .append(vec![next], Box::new(move |result| done.send(result).unwrap()));
+        synced.recv().unwrap().unwrap();
+        store.close().unwrap();
+        assert_eq!(open(dir.path()).unwrap().log().bounds().last, Some(position(3, 1_001)));
+    }
+
+    #[test]
     fn a_state_that_ends_before_the_log_begins_does_not_open() {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path()).unwrap();
@@ -153,7 +228,7 @@ mod tests {
         let entry = |index| LogEntry {
             position: position(index),
             kind: EntryKind::Blank,
-            data: bytes::Bytes::new(),
+            data: Bytes::new(),
         };
         store.log().append((0..5).map(entry).collect(), Box::new(|_| {}));
         store.log().purge(position(3)).unwrap();

@@ -4,6 +4,7 @@ mod assign;
 mod cancel;
 mod enqueue;
 mod redrive;
+mod refound;
 mod report;
 mod session;
 mod tenant;
@@ -43,13 +44,18 @@ impl Core {
         self.assign();
         self.forget_ended();
         self.compact_marks();
-        let before = self.meta.hash ^ index.rotate_left(32) ^ self.meta.now;
-        self.meta.hash = self.effects.fold(before);
+        self.fold_effects(index);
         Applied {
             replies,
             events: std::mem::take(&mut self.entry.events),
             marks,
         }
+    }
+
+    /// Brings the rolling hash up to date with the effects of the entry at `index`.
+    fn fold_effects(&mut self, index: LogIndex) {
+        let before = self.meta.hash ^ index.rotate_left(32) ^ self.meta.now;
+        self.meta.hash = self.effects.fold(before);
     }
 
     /// Replicated time never goes back.

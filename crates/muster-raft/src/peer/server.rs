@@ -190,6 +190,18 @@ impl Peer for PeerServer {
             initialised: self.store.log().bounds().last.is_some(),
             members: Vec::new(),
             configured: self.configured.clone(),
+            predecessor: self
+                .store
+                .identity()
+                .and_then(|identity| identity.predecessor)
+                .map(convert::cluster_out),
+            last_log: self
+                .store
+                .log()
+                .bounds()
+                .last
+                .map(|last| convert::log_id_out(convert::log_id(last))),
+            leader: 0,
         };
         if let Some(running) = self.running.get() {
             reply.initialised = running.raft.is_initialized().await.map_err(stopped)?;
@@ -198,6 +210,11 @@ impl Peer for PeerServer {
                 .membership_config
                 .clone();
             reply.members = membership.nodes().map(|(id, _)| *id).collect();
+            reply.leader = match *running.lead.borrow() {
+                Lead::Nobody { .. } => 0,
+                Lead::Me { .. } => self.node,
+                Lead::Other { node, .. } => node,
+            };
         }
         Ok(Response::new(reply))
     }

@@ -10,7 +10,16 @@ use parking_lot::Mutex;
 use crate::error::Error;
 use crate::handle::CheckpointStats;
 use crate::storage::snapshot::SnapshotData;
-use crate::storage::state::Applied;
+use crate::storage::state::{Applied, StateFacts};
+
+/// The whole state as of one log entry, and what it contains.
+#[derive(Clone, Debug)]
+pub struct PinnedState {
+    /// The files.
+    pub snapshot: Arc<PinnedSnapshot>,
+    /// What they contain.
+    pub facts: StateFacts,
+}
 
 /// Everything that writes the state store goes through here, one at a time: a checkpoint taken before a snapshot was
 /// installed must not be written after it.
@@ -34,37 +43,49 @@ impl Checkpointer {
     /// process: it must end and replay the log.
     pub(crate) fn write(&self) -> Result<CheckpointStats, Error> {
         let _turn = self.turn.lock();
-        self.write_in_turn()
+        self.write_in_turn(|_| ()).map(|(stats, ())| stats)
     }
 
-    fn write_in_turn(&self) -> Result<CheckpointStats, Error> {
+    /// Writes a checkpoint and looks at the very state that it holds.
+    fn write_in_turn<R>(&self, look: impl FnOnce(&Applied) -> R) -> Result<(CheckpointStats, R), Error> {
         let begun = Instant::now();
-        let (checkpoint, applied) = {
+        let (checkpoint, applied, seen) = {
             let mut state = self.state.lock();
+            let seen = look(&state);
             // Before the first entry there is no position to write rows at. They are not even taken: what is taken and
             // not written is lost, and these are rows that nothing may ever change again.
             let Some(applied) = state.last else {
-                return Ok(CheckpointStats::default());
+                return Ok((CheckpointStats::default(), seen));
             };
-            (state.take_checkpoint(), applied)
+            (state.take_checkpoint(), applied, seen)
         };
         let locked = begun.elapsed();
         let written = self.store.state().write(checkpoint)?;
         metrics::histogram!("muster_checkpoint_locked_seconds").record(locked);
         metrics::histogram!("muster_checkpoint_seconds").record(begun.elapsed());
-        Ok(CheckpointStats {
+        let stats = CheckpointStats {
             applied: applied.index,
             locked,
             took: begun.elapsed(),
             written,
-        })
+        };
+        Ok((stats, seen))
     }
 
     /// Pins the state as it is now. Blocks on the disk.
     pub(crate) fn snapshot(&self) -> Result<Arc<PinnedSnapshot>, Error> {
         let _turn = self.turn.lock();
-        self.write_in_turn()?;
+        self.write_in_turn(|_| ())?;
         Ok(self.store.state().pin_snapshot()?)
+    }
+
+    /// The same, with what a backup says of it. `None` before the first entry.
+    pub(crate) fn pin(&self) -> Result<Option<PinnedState>, Error> {
+        let _turn = self.turn.lock();
+        let (_, facts) = self.write_in_turn(Applied::facts)?;
+        let Some(facts) = facts else { return Ok(None) };
+        let snapshot = self.store.state().pin_snapshot()?;
+        Ok(Some(PinnedState { snapshot, facts }))
     }
 
     /// Replaces everything by a received snapshot. Blocks on the disk. Readers see the old state until the new one is

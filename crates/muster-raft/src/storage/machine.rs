@@ -1,16 +1,15 @@
 //! Applying committed entries.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
-use muster_core::{Event, LogIndex, Reply};
+use muster_core::{LogIndex, Reply};
 use muster_store::Store;
-use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
+use openraft::storage::{EntryResponder, RaftStateMachine};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -18,7 +17,7 @@ use crate::clock::ReplicatedClock;
 use crate::sink::{AppliedEntry, ApplySink, WitnessedEntry};
 use crate::storage::checkpoint::Checkpointer;
 use crate::storage::snapshot::{Builder, SnapshotData, StateSnapshot, own};
-use crate::storage::state::Applied;
+use crate::storage::state::{Applied, Decoded};
 use crate::types::{Entry, LeaderId, LogId, Replies, SnapshotMeta, StoredMembership, TypeConfig};
 
 /// A long replay gives way to heartbeats after this long.
@@ -81,63 +80,41 @@ impl Machine {
     }
 
     fn apply_entry(&self, entry: Entry) -> io::Result<Vec<Reply>> {
-        let index = entry.log_id.index;
         // Decoded before the lock is taken: readers need not wait for it.
-        let batch = match &entry.payload {
-            EntryPayload::Normal(data) => Some(muster_store::codec::decode_batch(&data.0).map_err(io::Error::other)?),
-            EntryPayload::Blank | EntryPayload::Membership(_) => None,
+        let data = match &entry.payload {
+            EntryPayload::Normal(data) => data.0.clone(),
+            EntryPayload::Blank | EntryPayload::Membership(_) => Bytes::new(),
         };
-        let witness = self.sink.witness();
-        let commands = match (&witness, &batch) {
-            (Some(_), Some(batch)) => batch.commands.clone(),
-            _ => Vec::new(),
-        };
+        let entry = Decoded::new(entry)?;
+        let id = entry.id;
+        // The commands are gone once applied.
+        let witnessed = self.sink.witness().map(|witness| (witness, data, entry.commands().to_vec()));
         let mut state = self.state.lock();
-        let core = &mut state.core;
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            if let Some(batch) = batch {
-                core.apply(index, batch)
-            } else {
-                core.skip(index);
-                Default::default()
-            }
-        }));
-        // A broken invariant: the same entry would break every replica, so none may go on with a half-changed state.
-        let outcome = outcome.map_err(|_| io::Error::other(format!("applying log entry {index} panicked")))?;
-        if let Some(witness) = witness {
-            let data = match &entry.payload {
-                EntryPayload::Normal(data) => data.0.clone(),
-                EntryPayload::Blank | EntryPayload::Membership(_) => Bytes::new(),
-            };
+        let ended = state.ended.len();
+        let outcome = state.apply(entry)?;
+        if let Some((witness, data, commands)) = witnessed {
             witness.applied(&WitnessedEntry {
-                index,
-                term: entry.log_id.leader_id.term,
+                index: id.index,
+                term: id.leader_id.term,
                 data,
                 commands: &commands,
                 applied: &outcome,
                 core: &state.core,
             });
         }
-        state.last = Some(entry.log_id);
-        if let EntryPayload::Membership(membership) = entry.payload {
-            state.membership = StoredMembership::new(Some(entry.log_id), membership);
-        }
-        for event in &outcome.events {
-            if let Event::JobEnded(row) = event {
-                // Under the lock: a reader finds the job in the core or in the history, never in neither.
-                self.store.state().note_ended(row.clone());
-                state.ended.push(row.clone());
-            }
+        for row in &state.ended[ended..] {
+            // Under the lock: a reader finds the job in the core or in the history, never in neither.
+            self.store.state().note_ended(row.clone());
         }
         let applied = AppliedEntry {
-            index,
+            index: id.index,
             now: state.core.meta().now,
             events: outcome.events,
             next_due: state.core.next_due(),
         };
         drop(state);
         self.clock.saw(applied.now);
-        self.announce(entry.log_id);
+        self.announce(id);
         self.sink.applied(&applied);
         Ok(outcome.replies)
     }

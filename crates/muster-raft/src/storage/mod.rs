@@ -10,7 +10,9 @@ mod state;
 mod suite;
 
 pub(crate) use checkpoint::Checkpointer;
+pub use checkpoint::PinnedState;
 pub(crate) use log::LogAdapter;
 pub(crate) use machine::Machine;
 pub(crate) use snapshot::{SnapshotData, StateSnapshot};
-pub(crate) use state::Applied;
+pub use state::StateFacts;
+pub(crate) use state::{Applied, Decoded};

@@ -1,13 +1,69 @@
 //! The applied state of this node.
 
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use muster_core::{Core, JobRow};
-use muster_store::{Checkpoint, Loaded};
+use muster_core::{Batch, Command, Core, Event, JobRow, LiveCounts, NodeId, Timestamp};
+use muster_store::{Checkpoint, Loaded, LogPosition};
+use openraft::EntryPayload;
 
 use crate::convert;
 use crate::error::Error;
-use crate::types::{LogId, StoredMembership};
+use crate::options::MemberConfig;
+use crate::types::{Entry, LogId, Membership, StoredMembership};
+
+/// What a state contains, in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StateFacts {
+    /// The cluster it belongs to.
+    pub cluster: u128,
+    /// The last log entry contained.
+    pub position: LogPosition,
+    /// Replicated time.
+    pub now: Timestamp,
+    /// Rolling hash of applied effects.
+    pub state_hash: u64,
+    /// Live jobs.
+    pub live: LiveCounts,
+    /// Members of the cluster as of there, by id.
+    pub members: Vec<MemberConfig>,
+    /// Those of them that vote.
+    pub voters: Vec<NodeId>,
+}
+
+/// An entry with its batch decoded, which takes time and needs no state.
+pub(crate) struct Decoded {
+    pub(crate) id: LogId,
+    work: Work,
+}
+
+enum Work {
+    Nothing,
+    Commands(Batch),
+    Members(Membership),
+}
+
+impl Decoded {
+    pub(crate) fn new(entry: Entry) -> io::Result<Self> {
+        let work = match entry.payload {
+            EntryPayload::Blank => Work::Nothing,
+            EntryPayload::Normal(data) => {
+                Work::Commands(muster_store::codec::decode_batch(&data.0).map_err(io::Error::other)?)
+            }
+            EntryPayload::Membership(members) => Work::Members(members),
+        };
+        Ok(Self { id: entry.log_id, work })
+    }
+
+    /// The commands of the batch; none in an entry of Raft itself.
+    pub(crate) fn commands(&self) -> &[Command] {
+        match &self.work {
+            Work::Commands(batch) => &batch.commands,
+            Work::Nothing | Work::Members(_) => &[],
+        }
+    }
+}
 
 /// The core with its place in the log and what the next checkpoint must write beside its changes.
 #[derive(Default)]
@@ -36,6 +92,56 @@ impl Applied {
             membership: convert::stored_membership_from_bytes(loaded.membership)
                 .map_err(|err| damaged(err.to_string()))?,
             ended: Vec::new(),
+        })
+    }
+
+    /// Applies the next entry. After an error the state is half-changed and must not be used any more.
+    pub(crate) fn apply(&mut self, entry: Decoded) -> io::Result<muster_core::Applied> {
+        let index = entry.id.index;
+        let core = &mut self.core;
+        let (batch, members) = match entry.work {
+            Work::Nothing => (None, None),
+            Work::Commands(batch) => (Some(batch), None),
+            Work::Members(members) => (None, Some(members)),
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(batch) = batch {
+                core.apply(index, batch)
+            } else {
+                core.skip(index);
+                Default::default()
+            }
+        }));
+        // A broken invariant: the same entry would break every replica, so none may go on with a half-changed state.
+        let outcome = outcome.map_err(|_| io::Error::other(format!("applying log entry {index} panicked")))?;
+        self.last = Some(entry.id);
+        if let Some(members) = members {
+            self.membership = StoredMembership::new(Some(entry.id), members);
+        }
+        self.note_ended(&outcome.events);
+        Ok(outcome)
+    }
+
+    /// Remembers the jobs that ended for the next checkpoint.
+    pub(crate) fn note_ended(&mut self, events: &[Event]) {
+        let ended = events.iter().filter_map(|event| match event {
+            Event::JobEnded(row) => Some(row.clone()),
+            _ => None,
+        });
+        self.ended.extend(ended);
+    }
+
+    /// What it contains; `None` before the first entry.
+    pub(crate) fn facts(&self) -> Option<StateFacts> {
+        let meta = self.core.meta();
+        Some(StateFacts {
+            cluster: meta.cluster,
+            position: convert::position(self.last?),
+            now: meta.now,
+            state_hash: meta.hash,
+            live: self.core.live(),
+            members: convert::members(self.membership.membership()),
+            voters: self.membership.voter_ids().collect(),
         })
     }
 

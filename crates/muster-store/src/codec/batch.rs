@@ -4,9 +4,9 @@
 //! then its LZ4 block.
 
 use bytes::Bytes;
-use muster_core::Batch;
+use muster_core::{Batch, Timestamp};
 
-use super::value::{check_size, decode, encode_into, strip_version};
+use super::value::{check_size, decode, decode_first, encode_into, strip_version};
 use crate::{Error, Result};
 
 /// Largest batch, before and after packing: 32 MiB. A batch is built far smaller than this.
@@ -49,6 +49,19 @@ pub fn decode_batch(bytes: &[u8]) -> Result<Batch> {
     match rest.split_first() {
         Some((&PLAIN, body)) => decode(WHAT, body),
         Some((&LZ4, packed)) => decode(WHAT, &unpack(packed)?),
+        Some((packing, _)) => Err(Error::damaged(WHAT, format!("packing {packing} is not known"))),
+        None => Err(Error::damaged(WHAT, "it ends after its version")),
+    }
+}
+
+/// The time stamp of an encoded batch, without decoding its commands.
+pub fn batch_stamp(bytes: &[u8]) -> Result<Timestamp> {
+    check_size(WHAT, bytes.len(), BATCH_BYTES_MAX)?;
+    let rest = strip_version(WHAT, VERSION, bytes)?;
+    // The stamp is the first field of a batch.
+    match rest.split_first() {
+        Some((&PLAIN, body)) => decode_first(WHAT, body),
+        Some((&LZ4, packed)) => decode_first(WHAT, &unpack(packed)?),
         Some((packing, _)) => Err(Error::damaged(WHAT, format!("packing {packing} is not known"))),
         None => Err(Error::damaged(WHAT, "it ends after its version")),
     }

@@ -13,7 +13,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
-pub use batch::{BATCH_BYTES_MAX, decode_batch, encode_batch};
+pub use batch::{BATCH_BYTES_MAX, batch_stamp, decode_batch, encode_batch};
 pub use job::{decode_job, encode_job};
 pub use key::{decode_key, encode_key};
 pub(crate) use meta::{Meta, decode_meta, encode_meta};

@@ -33,6 +33,13 @@ pub(super) fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> R
     Ok(value)
 }
 
+/// Decodes a value that the bytes begin with.
+pub(super) fn decode_first<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T> {
+    bincode::serde::decode_from_slice(bytes, config())
+        .map(|(value, _)| value)
+        .map_err(|err| Error::damaged(what, format!("it cannot be decoded: {err}")))
+}
+
 /// A version byte and the bincode of a value.
 pub(super) fn encode_versioned<T: Serialize>(what: &'static str, version: u8, value: &T) -> Result<Vec<u8>> {
     let mut out = Vec::with_capacity(512);

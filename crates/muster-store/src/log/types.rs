@@ -29,7 +29,8 @@ pub enum EntryKind {
 }
 
 impl EntryKind {
-    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+    /// The kind with this number, as it is stored.
+    pub fn from_byte(byte: u8) -> Option<Self> {
         [Self::Blank, Self::Membership, Self::Commands]
             .into_iter()
             .find(|kind| *kind as u8 == byte)

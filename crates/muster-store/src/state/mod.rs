@@ -8,8 +8,10 @@
 pub(crate) mod fuzz;
 mod generation;
 mod history;
+mod load;
 mod overlay;
 mod pack;
+mod scan;
 mod snapshot;
 mod types;
 
@@ -23,14 +25,15 @@ use std::time::Instant;
 
 use muster_core::{JobFilter, JobId, JobRow, LogIndex, TenantId};
 use parking_lot::{Mutex, RwLock};
-use rocksdb::{IteratorMode, WriteBatch};
+use rocksdb::WriteBatch;
 
 use self::generation::Generation;
 use self::overlay::Overlay;
-pub use self::snapshot::PinnedSnapshot;
+pub use self::scan::Scanned;
 use self::snapshot::Snapshots;
+pub use self::snapshot::{PinnedSnapshot, SnapshotFile};
 pub use self::types::{Checkpoint, CheckpointStats, HistoryCursor, KeyHolder, Loaded, SnapshotInfo};
-use crate::codec::{Meta, decode_row, encode_key, encode_meta, encode_row};
+use crate::codec::{Meta, encode_key, encode_meta, encode_row};
 use crate::log::LogPosition;
 use crate::{Error, Result, StoreOptions};
 
@@ -119,15 +122,7 @@ impl StateStore {
     pub fn load(&self) -> Result<Loaded> {
         let state = self.state();
         let Meta { applied, membership } = state.meta()?;
-        let mut rows = Vec::new();
-        for item in state.db.iterator_cf(state.rows()?, IteratorMode::Start) {
-            let (key, value) = item.map_err(Error::database("loading the state"))?;
-            let row = decode_row(&value)?;
-            if *encode_key(&row.key()) != *key {
-                return Err(Error::damaged("state row", "it lies under the key of another row"));
-            }
-            rows.push(row);
-        }
+        let rows = load::rows(&state)?;
         Ok(Loaded {
             rows,
             applied,
@@ -253,6 +248,11 @@ impl StateStore {
         // One more than can be looked at, to know whether there is more.
         let overlay = self.shared.overlay.lock().range(from, to, budget.saturating_add(1));
         history::list(&self.state(), overlay, (from, to), filter, limit, budget)
+    }
+
+    /// Reads everything: each row and each ended job decodes, lies under its own key, and is found by its id.
+    pub fn scan(&self) -> Result<Scanned> {
+        scan::scan(&self.state())
     }
 
     /// Pins what the last checkpoint wrote, flushed.

@@ -51,7 +51,7 @@ pub(super) fn pack(dir: &Path, meta: &Meta, to: &mut dyn Write) -> Result<()> {
 }
 
 /// Names and sizes of the files of a directory, by name.
-fn list(dir: &Path) -> Result<Vec<(OsString, u64)>> {
+pub(super) fn list(dir: &Path) -> Result<Vec<(OsString, u64)>> {
     let io = || Error::io(format!("listing snapshot {}", dir.display()));
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(io())? {

@@ -1,5 +1,6 @@
 //! The snapshots of a node: pinned ones, read by the node that sends them, and files received from peers.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,6 +13,17 @@ use crate::{Error, Result, files};
 
 /// A transfer that broke can go on with the same snapshot for this long.
 const KEPT: Duration = Duration::from_mins(10);
+
+/// One file of a pinned snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotFile {
+    /// Name within the snapshot.
+    pub name: String,
+    /// Where it can be read, for as long as the snapshot is there.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+}
 
 /// The whole state and history as of one position: hard links to the files of the database, so it costs no copy. The
 /// links go with the last owner.
@@ -37,6 +49,18 @@ impl PinnedSnapshot {
             meta,
             dir,
         })
+    }
+
+    /// Its files, by name. They never change; most are shared with other snapshots of this node.
+    pub fn files(&self) -> Result<Vec<SnapshotFile>> {
+        let file = |(name, bytes): (OsString, u64)| {
+            let path = self.dir.join(&name);
+            let name = name.into_string();
+            let name =
+                name.map_err(|name| Error::damaged("snapshot", format!("a file is named {}", name.display())))?;
+            Ok(SnapshotFile { name, path, bytes })
+        };
+        pack::list(&self.dir)?.into_iter().map(file).collect()
     }
 
     /// Writes the packed form, always the same bytes. Blocks on the disk.
