@@ -13,10 +13,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("muster-proto", &[]),
     ("muster-store", &["muster-core", "muster-proto"]),
     ("muster-raft", &["muster-core", "muster-store", "muster-proto"]),
+    ("muster-backup", &["muster-core", "muster-raft", "muster-store"]),
     ("muster-node", &["muster-core", "muster-raft", "muster-store"]),
     (
         "muster-api",
         &[
+            "muster-backup",
             "muster-core",
             "muster-node",
             "muster-raft",
@@ -25,12 +27,16 @@ const LAYERS: &[(&str, &[&str])] = &[
         ],
     ),
     ("muster-client", &["muster-proto"]),
-    ("muster-cli", &["muster-client"]),
+    (
+        "muster-cli",
+        &["muster-backup", "muster-client", "muster-server", "muster-store"],
+    ),
     ("muster-bench", &["muster-client"]),
     (
         "muster-server",
         &[
             "muster-api",
+            "muster-backup",
             "muster-node",
             "muster-raft",
             "muster-store",
@@ -56,6 +62,7 @@ const FENCES: &[(&str, &str)] = &[
     ("bincode", "muster-store"),
     ("openraft", "muster-raft"),
     ("ractor", "muster-node"),
+    ("object_store", "muster-backup"),
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
