@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "muster/v1/jobs.proto",
         "muster/v1/workers.proto",
         "muster/v1/admin.proto",
+        "muster/v1/backup.proto",
         "muster/peer/v1/peer.proto",
     ];
     println!("cargo:rerun-if-changed={}", root.display());

@@ -66,6 +66,47 @@ impl NodePorts {
     }
 }
 
+/// What a command of the `muster` binary did.
+#[derive(Debug)]
+pub struct Ran {
+    /// Exit code; `None`: by a signal.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Standard output as JSON, of a command that was to succeed.
+    pub fn json(&self) -> serde_json::Value {
+        assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
+    }
+}
+
+/// Runs a command of the `muster` binary to its end.
+pub async fn muster(arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
+    let mut command = tokio::process::Command::new(binary());
+    command
+        .args(arguments)
+        .envs(environment.iter().copied())
+        .env_remove("MUSTER_CONFIG")
+        .env_remove("MUSTER_NODE")
+        .env_remove("MUSTER_ADDRESS")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(Duration::from_mins(2), command.output()).await;
+    let output = output
+        .unwrap_or_else(|_| panic!("muster {arguments:?} takes too long"))
+        .expect("the muster binary starts");
+    Ran {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
 struct Process {
     id: u64,
     api: u16,
@@ -148,6 +189,25 @@ impl Cluster {
             path: path.to_owned(),
             processes,
         }
+    }
+
+    /// Three nodes in a directory below that of this cluster, none of which is started. It lives as long as this one.
+    #[must_use]
+    pub fn prepare_beside(&self, name: &str, tables: &str) -> Self {
+        let path = self.path.join(name);
+        std::fs::create_dir(&path).expect("a new directory");
+        let peer = |_, node: &NodePorts| format!("127.0.0.1:{}", node.peer);
+        Self::prepare_in(&path, &NodePorts::choose(3), tables, peer)
+    }
+
+    /// Configuration file of a node.
+    pub fn config_file(&self, id: u64) -> &Path {
+        &self.process(id).config
+    }
+
+    /// Data directory of a node.
+    pub fn data(&self, id: u64) -> PathBuf {
+        self.path.join(format!("node-{id}"))
     }
 
     /// Where configuration, data and logs lie.

@@ -9,7 +9,7 @@ mod ports;
 mod wait;
 mod worker;
 
-pub use cluster::{Cluster, Exit, NodePorts, binary};
+pub use cluster::{Cluster, Exit, NodePorts, Ran, binary, muster};
 pub use ledger::{Ledger, Run};
 pub use ports::free_ports;
 pub use wait::eventually;

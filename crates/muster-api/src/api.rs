@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::Stream;
+use muster_backup::Backups;
 use muster_core::{Command, Name, Reply, TenantId, TenantView};
 use muster_node::Node;
 use muster_raft::Raft;
@@ -27,6 +28,7 @@ pub(crate) struct Api(Arc<Shared>);
 
 struct Shared {
     node: Node,
+    backups: Option<Backups>,
     options: ApiOptions,
     calls: Gate,
     waits: Gate,
@@ -41,13 +43,14 @@ pub(crate) struct Caller {
 }
 
 impl Api {
-    pub(crate) fn new(node: Node, options: ApiOptions, stopping: CancellationToken) -> Self {
+    pub(crate) fn new(node: Node, backups: Option<Backups>, options: ApiOptions, stopping: CancellationToken) -> Self {
         let soon = Duration::from_millis(100);
         Self(Arc::new(Shared {
             calls: Gate::new("calls", options.calls_max, soon),
             waits: Gate::new("waiting calls", options.waits_max, Duration::from_secs(1)),
             streams: Gate::new("streams", options.streams_max, Duration::from_secs(1)),
             node,
+            backups,
             options,
             stopping,
         }))
@@ -55,6 +58,10 @@ impl Api {
 
     pub(crate) fn node(&self) -> &Node {
         &self.0.node
+    }
+
+    pub(crate) fn backups(&self) -> Option<&Backups> {
+        self.0.backups.as_ref()
     }
 
     pub(crate) fn raft(&self) -> &Raft {

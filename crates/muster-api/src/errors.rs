@@ -69,6 +69,9 @@ pub enum Error {
     /// Stored data could not be read.
     #[error("reading stored jobs failed: {0}")]
     Storage(String),
+    /// A backup was not made.
+    #[error(transparent)]
+    Backup(muster_backup::Error),
     /// A defect.
     #[error("internal error: {0}")]
     Internal(String),
@@ -132,6 +135,9 @@ impl Error {
             Self::Unknown(_) => Reason::OutcomeUnknown,
             Self::DeadlinePassed(_) => Reason::DeadlinePassed,
             Self::Storage(_) => Reason::StorageFailed,
+            Self::Backup(muster_backup::Error::NotConfigured) => Reason::BackupsNotConfigured,
+            Self::Backup(muster_backup::Error::Busy { .. }) => Reason::BackupBusy,
+            Self::Backup(_) => Reason::BackupFailed,
             Self::Refused(_) | Self::Internal(_) => Reason::Internal,
         }
     }
@@ -258,6 +264,12 @@ impl From<muster_store::Error> for Error {
             muster_store::Error::Closed => Self::Stopping,
             other => Self::Storage(other.to_string()),
         }
+    }
+}
+
+impl From<muster_backup::Error> for Error {
+    fn from(error: muster_backup::Error) -> Self {
+        Self::Backup(error)
     }
 }
 

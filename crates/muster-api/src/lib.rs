@@ -4,6 +4,7 @@
 
 mod admit;
 mod api;
+mod backup;
 mod cancel;
 mod cluster;
 mod convert;

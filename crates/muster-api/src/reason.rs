@@ -85,6 +85,12 @@ reasons! {
     DeadlinePassed "DEADLINE_PASSED" DeadlineExceeded;
     /// Stored data could not be read.
     StorageFailed "STORAGE_FAILED" DataLoss;
+    /// The cluster has no place for backups.
+    BackupsNotConfigured "BACKUPS_NOT_CONFIGURED" FailedPrecondition;
+    /// A backup is being made, or old ones are being removed.
+    BackupBusy "BACKUP_BUSY" FailedPrecondition;
+    /// The backup could not be made.
+    BackupFailed "BACKUP_FAILED" Aborted;
     /// A defect of the server.
     Internal "INTERNAL" Internal;
 }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use muster_backup::Backups;
 use muster_core::JobId;
 use muster_node::Node;
 use muster_proto::v1;
+use muster_proto::v1::backup_service_server::{BackupService, BackupServiceServer};
 use muster_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use muster_proto::v1::job_service_server::{JobService, JobServiceServer};
 use muster_proto::v1::queue_service_server::{QueueService, QueueServiceServer};
@@ -28,16 +30,20 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 const KEEPALIVE: Duration = Duration::from_secs(10);
 
 /// All services of `muster.v1`, health and reflection, ready to serve on a listener. Call within the runtime that
-/// serves. Open streams end by themselves when the node shuts down.
+/// serves. Open streams end by themselves when the node shuts down. `backups`: unless the cluster makes none.
 ///
 /// # Errors
 /// When the descriptors built into the program cannot be read, which a test rules out.
-pub fn router(node: Node, options: ApiOptions) -> Result<Router, tonic_reflection::server::Error> {
+pub fn router(
+    node: Node,
+    backups: Option<Backups>,
+    options: ApiOptions,
+) -> Result<Router, tonic_reflection::server::Error> {
     let stopping = CancellationToken::new();
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(health::follow(node.clone(), reporter, stopping.clone()));
     tokio::spawn(cancel_when_node_stops(node.clone(), stopping.clone()));
-    let api = Api::new(node, options, stopping);
+    let api = Api::new(node, backups, options, stopping);
     // `limit!` since the generated servers share no trait.
     macro_rules! limit {
         ($server:ident) => {
@@ -59,7 +65,8 @@ pub fn router(node: Node, options: ApiOptions) -> Result<Router, tonic_reflectio
         .add_service(limit!(WorkerServiceServer))
         .add_service(limit!(QueueServiceServer))
         .add_service(limit!(TenantServiceServer))
-        .add_service(limit!(ClusterServiceServer)))
+        .add_service(limit!(ClusterServiceServer))
+        .add_service(limit!(BackupServiceServer)))
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -212,6 +219,23 @@ impl ClusterService for Api {
 
     async fn get_leader(&self, request: Request<v1::GetLeaderRequest>) -> Reply<v1::GetLeaderResponse> {
         self.call("get_leader", request, async |_, _| Self::get_leader(self))
+            .await
+    }
+}
+
+#[tonic::async_trait]
+impl BackupService for Api {
+    type CreateBackupStream = Answers<v1::CreateBackupResponse>;
+
+    async fn create_backup(&self, request: Request<v1::CreateBackupRequest>) -> Reply<Self::CreateBackupStream> {
+        Api::create_backup(self, request).await
+    }
+
+    async fn get_backup_status(
+        &self,
+        request: Request<v1::GetBackupStatusRequest>,
+    ) -> Reply<v1::GetBackupStatusResponse> {
+        self.call("get_backup_status", request, async |_, _| Ok(self.backup_status()))
             .await
     }
 }

@@ -9,7 +9,7 @@
 //! | `cluster-ID/log/FIRST-LAST.seg` | a stretch of the replicated log, signed and chained |
 //! | `cluster-ID/running/…` | who is at work here |
 //!
-//! Nothing is ever changed in place. `docs/backup.md` tells the whole to operators, `docs/adr/011` why it is so.
+//! Nothing is ever changed in place. `docs/backup.md` tells the whole to operators, `docs/adr/012` why it is so.
 
 mod archive;
 mod catalog;

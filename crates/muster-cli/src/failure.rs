@@ -21,6 +21,11 @@ enum Cause {
     Call(Box<Error>),
     /// An argument or a local file is wrong; nothing was sent.
     Usage(String),
+    /// Work on this machine was not done.
+    Local {
+        message: String,
+        exit_code: u8,
+    },
 }
 
 impl Failure {
@@ -40,6 +45,18 @@ impl Failure {
         }
     }
 
+    /// Work on data directories or backups that was not done; nothing has changed.
+    pub(crate) fn local(action: impl Into<String>, message: impl Into<String>, exit_code: u8) -> Self {
+        Self {
+            action: action.into(),
+            cause: Cause::Local {
+                message: message.into(),
+                exit_code,
+            },
+            hint: None,
+        }
+    }
+
     /// What to do if the outcome is unknown.
     pub(crate) fn if_unknown(mut self, hint: impl Into<String>) -> Self {
         if self.call().is_some_and(Error::is_unknown) {
@@ -52,12 +69,15 @@ impl Failure {
     fn call(&self) -> Option<&Error> {
         match &self.cause {
             Cause::Call(error) => Some(error),
-            Cause::Usage(_) => None,
+            Cause::Usage(_) | Cause::Local { .. } => None,
         }
     }
 
     /// The process's exit code.
     pub(crate) fn exit_code(&self) -> u8 {
+        if let Cause::Local { exit_code, .. } = self.cause {
+            return exit_code;
+        }
         match self.call() {
             None | Some(Error::Invalid { .. } | Error::Encode { .. }) => exit::USAGE,
             Some(Error::Unknown(_)) => exit::UNKNOWN,
@@ -86,7 +106,7 @@ impl Failure {
                 Error::NotDone(reason) => reason.to_string(),
                 error => error.to_string(),
             },
-            Cause::Usage(message) => message.clone(),
+            Cause::Usage(message) | Cause::Local { message, .. } => message.clone(),
         }
     }
 

@@ -1,4 +1,5 @@
-//! The client commands of the `muster` binary: text over the public API, through the client library alone.
+//! The commands of the `muster` binary: text over the public API, through the client library alone; and, for what is done
+//! without a cluster (backups, recovery), over `muster-backup` and `muster-server`.
 //!
 //! Tables for people, `-o json` for scripts. One line on standard error says what went wrong, to what, and what to do
 //! next; [`exit`] lists the exit codes.
@@ -17,7 +18,7 @@ mod parse;
 mod table;
 
 pub use args::Global;
-pub use command::{ClusterArgs, Command, JobArgs, QueueArgs, TenantArgs, WorkerArgs};
+pub use command::{BackupArgs, ClusterArgs, Command, JobArgs, QueueArgs, TenantArgs, WorkerArgs};
 
 /// Runs a command and returns the process's exit code ([`exit`]).
 ///

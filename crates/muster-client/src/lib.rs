@@ -43,6 +43,7 @@
 //! `worker` (on by default): the worker runtime. Without it the crate only enqueues and asks.
 
 mod admin;
+mod backup;
 mod call;
 mod client;
 mod error;
@@ -56,6 +57,7 @@ mod views;
 mod worker;
 
 pub use admin::{NewTenant, TenantChange};
+pub use backup::{ArchiveInfo, BackupInfo, BackupProgress, BackupStatus};
 pub use client::{Client, ClientBuilder, DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_DEADLINE};
 pub use error::{Error, Reason, Result};
 pub use id::JobId;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use muster_api::ApiOptions;
+use muster_backup::BackupOptions;
 use muster_node::NodeOptions;
 use muster_raft::{MemberConfig, RaftOptions};
 use muster_store::StoreOptions;
@@ -35,6 +36,9 @@ pub struct ServerConfig {
     /// The public interface.
     #[serde(default)]
     pub api: ApiOptions,
+    /// Backups and the archive of the log.
+    #[serde(default)]
+    pub backup: BackupOptions,
 }
 
 /// One `[[node]]`.
@@ -126,6 +130,7 @@ impl ServerConfig {
         for node in &mut config.nodes {
             node.data = base.join(&node.data);
         }
+        config.backup.sign_key = config.backup.sign_key.map(|key| base.join(key));
         Ok(config)
     }
 
@@ -191,6 +196,7 @@ impl ServerConfig {
             .validate()
             .map_err(|error| error.to_string())?;
         self.server.validate().map_err(|error| format!("[server] {error}"))?;
+        self.backup.validate().map_err(|error| format!("[backup] {error}"))?;
         self.api.validate().map_err(|error| format!("[api] {error}"))
     }
 
@@ -215,6 +221,11 @@ impl ServerConfig {
             election_max: self.raft.election_max,
             log_keep_bytes: self.raft.log_keep_bytes as u64,
             log_keep: self.raft.log_keep,
+            log_hold_bytes: if self.backup.archives() {
+                self.backup.archive_hold_bytes
+            } else {
+                0
+            },
             ..RaftOptions::new(id, members.collect())
         }
     }
@@ -299,6 +310,13 @@ mod tests {
         check("[store]\ncache = \"64\"", "is not a size");
         check("[server]\nsessions_max = 0", "sessions_max");
         check("[server]\nbeat = 0", "unknown field `beat`");
+        check("[backup]\nurl = \"/backups\"", "keygen");
+        check("[backup]\nurl = \"/backups\"\nunsigned = true\nkeep = 0", "keep is 0");
+        check("[backup]\narchive_bytes = \"4\"", "is not a size");
+        check(
+            "[backup]\nurl = \"/backups\"\nunsigned = true\narchive_hold_bytes = \"1MiB\"",
+            "log_hold_bytes is 1048576 bytes, must be 0 or at least log_keep_bytes",
+        );
     }
 
     #[test]

@@ -43,6 +43,14 @@ pub enum Error {
         /// What is wrong.
         source: muster_raft::Error,
     },
+    /// The `[backup]` table names a location or a key that cannot be used.
+    #[error("node {node}: [backup] {source}")]
+    Backup {
+        /// The node.
+        node: u64,
+        /// What is wrong.
+        source: muster_backup::Error,
+    },
     /// An actor, a checkpoint or a listener failed for good.
     #[error("node {node}: {reason}")]
     Node {
@@ -57,7 +65,7 @@ impl Error {
     /// The process's exit code: 2 configuration, 3 address in use, 4 data directory or cluster refused, 5 failed while running.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config { .. } => 2,
+            Self::Config { .. } | Self::Backup { .. } => 2,
             Self::Listen { .. } => 3,
             Self::Store { .. } => 4,
             Self::Raft { source, .. } => match source {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_backup::Backups;
 use muster_node::{HandlerRegistry, Node, NodeHub};
 use muster_raft::{ApplySink, Raft};
 use muster_store::Store;
@@ -99,13 +100,16 @@ pub async fn start_node(
     let mut options = config.server.clone();
     options.node = node.id;
     let failed = |reason: String| Error::Node { node: node.id, reason };
+    let backups = Backups::start(config.backup.clone(), raft.clone())
+        .map_err(|source| Error::Backup { node: node.id, source })?;
     let running = Node::start(options, raft, hub, handlers)
         .await
         .map_err(|error| failed(error.to_string()))?;
 
     let api = tokio::net::TcpListener::from_std(api).map_err(|error| failed(error.to_string()))?;
     let (stop_api, mut stopped) = watch::channel(false);
-    let router = muster_api::router(running.clone(), config.api.clone()).map_err(|error| failed(error.to_string()))?;
+    let router =
+        muster_api::router(running.clone(), backups, config.api.clone()).map_err(|error| failed(error.to_string()))?;
     // The router's own setting holds only for listeners it binds itself; without it small frames wait 40 ms.
     let api = TcpIncoming::from(api).with_nodelay(Some(true));
     let api = tokio::spawn(router.serve_with_incoming_shutdown(api, async move {

@@ -1,5 +1,7 @@
 //! `muster cluster …`
 
+mod recover;
+
 use clap::Subcommand;
 
 use super::Run;
@@ -12,10 +14,18 @@ use crate::{json, table};
 pub enum Verb {
     /// Members, roles and positions, as the leader sees them if it can be reached
     Status,
+    /// Make a cluster of one node out of what is left when a majority is gone for good
+    Recover(recover::RecoverArgs),
 }
 
 pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
-    let Verb::Status = verb;
+    match verb {
+        Verb::Status => status(run).await,
+        Verb::Recover(args) => recover::run(run, &args).await,
+    }
+}
+
+async fn status(run: &Run) -> Result<(), Failure> {
     let status = run
         .client
         .cluster_status()

@@ -1,7 +1,9 @@
 //! The commands: a file per noun.
 
+mod backup;
 mod cluster;
 mod job;
+mod local;
 mod payload;
 mod queue;
 mod tenant;
@@ -30,6 +32,8 @@ pub enum Command {
     Cluster(ClusterArgs),
     /// Connected workers
     Worker(WorkerArgs),
+    /// Make, list, verify, restore and remove backups
+    Backup(BackupArgs),
     /// Print a completion script, e.g. `muster completion bash > /etc/bash_completion.d/muster`
     Completion {
         /// For which shell
@@ -76,6 +80,12 @@ noun!(
     worker
 );
 
+noun!(
+    /// `muster backup …`
+    BackupArgs,
+    backup
+);
+
 /// What a command needs besides its own arguments.
 struct Run {
     client: muster_client::Client,
@@ -90,6 +100,7 @@ pub(crate) async fn run(command: Command, mut root: clap::Command) -> u8 {
         Command::Tenant(args) => args.global.clone(),
         Command::Cluster(args) => args.global.clone(),
         Command::Worker(args) => args.global.clone(),
+        Command::Backup(args) => args.global.clone(),
         Command::Completion { shell } => {
             complete(*shell, &mut root, &mut std::io::stdout());
             return exit::OK;
@@ -118,6 +129,7 @@ async fn call(command: Command, global: Global) -> Result<(), Failure> {
         Command::Tenant(args) => tenant::run(&run, args.verb).await,
         Command::Cluster(args) => cluster::run(&run, args.verb).await,
         Command::Worker(args) => worker::run(&run, args.verb).await,
+        Command::Backup(args) => backup::run(&run, args.verb).await,
         Command::Completion { .. } => Ok(()),
     }
 }
@@ -166,6 +178,18 @@ mod tests {
             "tenant set-limit docs --no-rate --weight 100",
             "tenant list",
             "cluster status",
+            "cluster recover --config c.toml --node 1 --lost 2,3",
+            "cluster recover --node 1 --inspect",
+            "cluster recover --node 1 --lost 2,3,5 --survivor 4=7.2.1000 --dry-run",
+            "backup create",
+            "backup status -o json",
+            "backup keygen backup.key",
+            "backup list --url /backups --any-signer",
+            "backup verify 00000000000000000042-abcdef01 --verify-key backup.pub",
+            "backup restore --config c.toml --node 1 --at 2026-01-31T08:00:00Z",
+            "backup restore --all-nodes --at 12345 --unsigned",
+            "backup restore --node 2 --at 9 --cluster-id 0a --begin-index 99",
+            "backup prune --keep 3 --keep-for 2d --dry-run",
             "worker list",
             "completion fish",
         ];
@@ -190,6 +214,13 @@ mod tests {
             "tenant create docs --weight 0",
             "queue pause",
             "completion tcsh",
+            "cluster recover --node 1",
+            "cluster recover --node 1 --lost 2 --survivor 3",
+            "backup restore",
+            "backup restore --node 1 --all-nodes",
+            "backup restore --node 1 --at yesterday",
+            "backup verify --any-signer --unsigned",
+            "backup keygen",
         ];
         for line in lines {
             let words = std::iter::once("muster").chain(line.split(' '));
