@@ -18,6 +18,19 @@ pub enum Scenario {
     Life,
     /// Time from enqueue to start at a fixed rate
     Start,
+    /// Nodes killed and started again while --jobs are queued (with --spawn)
+    Restart,
+    /// A snapshot sent and installed, and purges of the log, while --jobs are queued (with --spawn)
+    Snapshot,
+    /// Backups under load while --jobs are queued, verify, restore (with --spawn); the last one: the restored cluster stays
+    Backup,
+}
+
+impl Scenario {
+    /// It needs a cluster of our own with settings of its own.
+    pub(crate) fn is_upkeep(self) -> bool {
+        matches!(self, Self::Restart | Self::Snapshot | Self::Backup)
+    }
 }
 
 /// Arguments of `muster bench`.

@@ -18,6 +18,8 @@ const LOG_LINES: usize = 20;
 
 /// Running nodes. Dropping it ends them, by their ids, and removes their data.
 pub(crate) struct Cluster {
+    server: PathBuf,
+    config: PathBuf,
     nodes: Vec<Child>,
     pub addresses: Vec<String>,
     // Dropped after the nodes are ended.
@@ -37,8 +39,8 @@ impl Drop for Cluster {
 }
 
 impl Cluster {
-    /// Starts `count` nodes of `server` under `parent` and waits for their leader.
-    pub(crate) async fn start(server: Option<&Path>, count: u32, parent: &Path) -> Result<Self> {
+    /// Starts `count` nodes of `server` under `parent` and waits for their leader. `upkeep`: with settings for those scenarios.
+    pub(crate) async fn start(server: Option<&Path>, count: u32, parent: &Path, upkeep: bool) -> Result<Self> {
         let server = match server {
             Some(server) => server.to_owned(),
             None => std::env::current_exe().context("finding this program's own file")?,
@@ -50,6 +52,8 @@ impl Cluster {
         let ports = free_ports(3 * count as usize)?;
         let mut config = "cluster = \"bench\"\n".to_owned();
         let mut cluster = Self {
+            server,
+            config: dir.path().join("cluster.toml"),
             nodes: Vec::new(),
             addresses: Vec::new(),
             dir,
@@ -65,25 +69,83 @@ impl Cluster {
             )?;
             cluster.addresses.push(format!("http://127.0.0.1:{api}"));
         }
-        let file = cluster.path().join("cluster.toml");
-        fs::write(&file, config).context("writing cluster.toml")?;
-        for id in 1..=count {
-            let log = File::create(cluster.log(id)).context("creating a log file")?;
-            let node = Command::new(&server)
-                .arg("server")
-                .arg("--config")
-                .arg(&file)
-                .arg("--node")
-                .arg(id.to_string())
-                .stdin(Stdio::null())
-                .stdout(log.try_clone().context("duplicating the log file")?)
-                .stderr(log)
-                .spawn()
-                .with_context(|| format!("starting {}", server.display()))?;
-            cluster.nodes.push(node);
+        if upkeep {
+            config.push_str(&crate::scenario::upkeep::tables(cluster.path()));
+        }
+        fs::write(&cluster.config, config).context("writing cluster.toml")?;
+        for node in 0..count as usize {
+            cluster.spawn(node)?;
         }
         cluster.wait_for_leader().await?;
         Ok(cluster)
+    }
+
+    /// Starts a node, counted from 0, that is new or was killed.
+    pub(crate) fn spawn(&mut self, node: usize) -> Result<()> {
+        let log = self.log(node as u32 + 1);
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(log)
+            .context("opening a log file")?;
+        let child = Command::new(&self.server)
+            .arg("server")
+            .arg("--config")
+            .arg(&self.config)
+            .arg("--node")
+            .arg((node + 1).to_string())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("duplicating the log file")?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting {}", self.server.display()))?;
+        match self.nodes.get_mut(node) {
+            Some(place) => *place = child,
+            None => self.nodes.push(child),
+        }
+        Ok(())
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self, node: usize) -> Result<()> {
+        let node = self.nodes.get_mut(node).context("no such node")?;
+        node.kill().context("killing a node")?;
+        node.wait().context("waiting for a killed node")?;
+        Ok(())
+    }
+
+    /// The program that the nodes run.
+    pub(crate) fn server(&self) -> &Path {
+        &self.server
+    }
+
+    /// Their configuration.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.config.clone()
+    }
+
+    /// What a node, counted from 0, has logged.
+    pub(crate) fn log_text(&self, node: usize) -> String {
+        fs::read_to_string(self.log(node as u32 + 1)).unwrap_or_default()
+    }
+
+    /// A configuration of the same nodes with other data directories, to restore into.
+    pub(crate) fn restored_config(&self, number: usize) -> Result<PathBuf> {
+        let text = fs::read_to_string(&self.config).context("reading cluster.toml")?;
+        let data = format!("{}/node-", self.path().display());
+        let restored = format!("{}/restored-{number}-node-", self.path().display());
+        let file = self.path().join(format!("restored-{number}.toml"));
+        fs::write(&file, text.replace(&data, &restored)).context("writing a configuration")?;
+        Ok(file)
+    }
+
+    /// Ends all nodes; those started from now on are of another configuration.
+    pub(crate) fn switch_to(&mut self, config: &Path) -> Result<()> {
+        for node in 0..self.nodes.len() {
+            self.kill(node)?;
+        }
+        config.clone_into(&mut self.config);
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -151,7 +213,7 @@ mod tests {
     async fn a_server_that_ends_at_once_is_reported_with_its_log() {
         let dir = tempfile::tempdir().unwrap();
         let server = Path::new("/bin/false");
-        let error = Cluster::start(Some(server), 1, dir.path())
+        let error = Cluster::start(Some(server), 1, dir.path(), false)
             .await
             .err()
             .expect("no cluster");

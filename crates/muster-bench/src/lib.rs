@@ -13,5 +13,5 @@ mod run;
 mod scenario;
 
 pub use args::{BenchArgs, Scenario};
-pub use report::{Figures, Report};
+pub use report::{Figures, Operation, Report};
 pub use run::{measure, run};

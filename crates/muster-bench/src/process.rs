@@ -31,6 +31,15 @@ fn ticks(stat: &str) -> Option<f64> {
     Some((user + system) as f64)
 }
 
+/// How many threads were running or waiting to run over the last minute; 0 where it cannot be read.
+pub(crate) fn load_average() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace()
+        .next()
+        .and_then(|first| first.parse().ok())
+        .unwrap_or(0.0)
+}
+
 /// Resident memory of the processes together, in MiB.
 pub(crate) fn memory_mib(pids: &[u32]) -> Option<f64> {
     if pids.is_empty() {

@@ -33,6 +33,47 @@ pub struct Figures {
     pub server_memory_mib: Option<f64>,
 }
 
+/// Something that was measured a few times.
+#[derive(Clone, Debug, Serialize)]
+pub struct Operation {
+    /// What.
+    pub name: String,
+    /// Unit of the values.
+    pub unit: &'static str,
+    /// In the order in which they were measured.
+    pub values: Vec<f64>,
+}
+
+impl Operation {
+    pub(crate) fn new(name: &str, unit: &'static str) -> Self {
+        Self {
+            name: name.to_owned(),
+            unit,
+            values: Vec::new(),
+        }
+    }
+
+    /// Adds the 0.99 quantile of calls, unless there were none.
+    pub(crate) fn add_p99(&mut self, (quantiles, _failed): (Option<Quantiles>, u64)) {
+        self.values.extend(quantiles.map(|quantiles| quantiles.p99));
+    }
+
+    fn row(&self) -> String {
+        let mut sorted = self.values.clone();
+        sorted.sort_by(f64::total_cmp);
+        let (Some(least), Some(most)) = (sorted.first(), sorted.last()) else {
+            return format!("  {:<76}        –\n", self.name);
+        };
+        let median = sorted[sorted.len() / 2];
+        format!(
+            "  {:<76} {median:>8.2} {:<3} ({least:.2} to {most:.2}, {} times)\n",
+            self.name,
+            self.unit,
+            sorted.len()
+        )
+    }
+}
+
 /// All measurements and what they were made on.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -50,8 +91,14 @@ pub struct Report {
     pub payload_bytes: u32,
     /// Processors that this program may use.
     pub processors: usize,
+    /// Load average of the machine at the beginning and at the end, this program and its servers included.
+    pub load_average: [f64; 2],
+    /// Jobs queued during the operations.
+    pub queued_jobs: Option<u64>,
     /// The measurements.
     pub figures: Vec<Figures>,
+    /// Times of operations.
+    pub operations: Vec<Operation>,
 }
 
 impl Report {
@@ -94,7 +141,7 @@ impl Report {
             ]);
         }
         let mut text = format!(
-            "{} nodes, version {}, {} processors, payload {} bytes\nacknowledged means: {}\ndisk: {} syncs of 4 KiB/s in {}\n\n",
+            "{} nodes, version {}, {} processors, payload {} bytes\nacknowledged means: {}\ndisk: {} syncs of 4 KiB/s in {}\nload average: {:.1} at the beginning, {:.1} at the end\n\n",
             self.nodes,
             self.version,
             self.processors,
@@ -102,7 +149,19 @@ impl Report {
             self.durability,
             grouped(self.disk_syncs_per_second),
             self.disk_probe_dir,
+            self.load_average[0],
+            self.load_average[1],
         );
+        if let Some(jobs) = self.queued_jobs {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "with {} jobs queued, medians:", grouped(jobs as f64));
+            for operation in &self.operations {
+                text.push_str(&operation.row());
+            }
+        }
+        if self.figures.is_empty() {
+            return text;
+        }
         let width = |column: usize| {
             rows.iter()
                 .filter_map(|row| row.get(column))
@@ -163,6 +222,13 @@ mod tests {
             disk_probe_dir: "/tmp".into(),
             payload_bytes: 256,
             processors: 2,
+            load_average: [0.0, 1.5],
+            queued_jobs: Some(1_000_000),
+            operations: vec![Operation {
+                name: "a restart".into(),
+                unit: "s",
+                values: vec![3.0, 1.0, 2.0],
+            }],
             figures: vec![Figures {
                 name: "enqueue, 64 callers".into(),
                 jobs: 100_000,
@@ -183,7 +249,16 @@ mod tests {
             }],
         };
         let table = report.table();
-        for part in ["synced on a majority", "4,000 syncs", "50,000", "1.25", "–"] {
+        let parts = [
+            "synced on a majority",
+            "4,000 syncs",
+            "50,000",
+            "1.25",
+            "–",
+            "2.00 s",
+            "(1.00 to 3.00, 3 times)",
+        ];
+        for part in parts {
             assert!(table.contains(part), "{part} is missing in\n{table}");
         }
         assert!(serde_json::to_string(&report).unwrap().contains("\"p999\":4.0"));

@@ -8,8 +8,9 @@ use muster_client::Client;
 use crate::args::{BenchArgs, Scenario};
 use crate::cluster::Cluster;
 use crate::probe;
+use crate::process;
 use crate::report::Report;
-use crate::scenario::{Bench, batch, drain, enqueue, life, start};
+use crate::scenario::{Bench, batch, drain, enqueue, life, start, upkeep};
 
 /// Measures and prints to standard output.
 pub async fn run(args: BenchArgs) -> Result<()> {
@@ -50,9 +51,10 @@ pub async fn measure(args: BenchArgs) -> Result<Report> {
 async fn on_this_thread(args: &BenchArgs) -> Result<Report> {
     let dir = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let disk_syncs_per_second = probe::syncs_per_second(&dir)?;
-    let cluster = if args.spawn {
+    let upkeep = args.scenarios().into_iter().any(Scenario::is_upkeep);
+    let mut cluster = if args.spawn {
         eprintln!("starting {} nodes in {}", args.nodes, dir.display());
-        Some(Cluster::start(args.server.as_deref(), args.nodes, &dir).await?)
+        Some(Cluster::start(args.server.as_deref(), args.nodes, &dir, upkeep).await?)
     } else {
         None
     };
@@ -71,7 +73,8 @@ async fn on_this_thread(args: &BenchArgs) -> Result<Report> {
         .context("asking for the cluster's status")?;
 
     let mut bench = Bench::new(client, addresses, pids, args);
-    let mut figures = Vec::new();
+    let load_begin = process::load_average();
+    let (mut figures, mut operations) = (Vec::new(), Vec::new());
     for scenario in args.scenarios() {
         match scenario {
             Scenario::Enqueue => {
@@ -87,6 +90,9 @@ async fn on_this_thread(args: &BenchArgs) -> Result<Report> {
                     figures.push(start::run(&mut bench, *rate).await?);
                 }
             }
+            Scenario::Restart => operations.extend(upkeep::restart::run(&mut bench, cluster.as_mut()).await?),
+            Scenario::Snapshot => operations.extend(upkeep::snapshot::run(&mut bench, cluster.as_mut()).await?),
+            Scenario::Backup => operations.extend(upkeep::backup::run(&mut bench, cluster.as_mut()).await?),
         }
     }
     Ok(Report {
@@ -97,6 +103,9 @@ async fn on_this_thread(args: &BenchArgs) -> Result<Report> {
         disk_probe_dir: dir.display().to_string(),
         payload_bytes: args.payload_bytes,
         processors: std::thread::available_parallelism().map_or(1, usize::from),
+        load_average: [load_begin, process::load_average()],
+        queued_jobs: upkeep.then_some(args.jobs),
         figures,
+        operations,
     })
 }

@@ -5,6 +5,7 @@ pub(crate) mod drain;
 pub(crate) mod enqueue;
 pub(crate) mod life;
 pub(crate) mod start;
+pub(crate) mod upkeep;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -50,6 +51,13 @@ impl Bench {
             run,
             queues: 0,
         }
+    }
+
+    /// Connects anew after nodes were started again.
+    async fn reconnect(&mut self, pids: Vec<u32>) -> Result<()> {
+        self.client = self.other_client().await?;
+        self.pids = pids;
+        Ok(())
     }
 
     /// A queue that nobody else uses.
