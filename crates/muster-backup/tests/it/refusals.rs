@@ -31,9 +31,9 @@ async fn with_changed(bed: &Bed, file: &Path, change: impl FnOnce(Vec<u8>) -> Op
     std::fs::write(file, good).unwrap();
 }
 
-fn flipped(mut bytes: Vec<u8>, at: usize) -> Option<Vec<u8>> {
+fn flipped(mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
     bytes[at] ^= 1;
-    Some(bytes)
+    bytes
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,7 +52,13 @@ async fn whatever_is_wrong_is_refused() {
     let (manifest, files, log) = (bed.files("backups").remove(0), bed.files("files"), bed.files("log"));
     let size = std::fs::metadata(&manifest).unwrap().len() as usize;
     for at in [0, size / 3, size / 2, size - 10] {
-        with_changed(&bed, &manifest, |bytes| flipped(bytes, at), "not what was written").await;
+        with_changed(
+            &bed,
+            &manifest,
+            |bytes| Some(flipped(bytes, at)),
+            "not what was written",
+        )
+        .await;
     }
     with_changed(
         &bed,
@@ -64,7 +70,13 @@ async fn whatever_is_wrong_is_refused() {
     for file in &files {
         let size = std::fs::metadata(file).unwrap().len() as usize;
         if size > 0 {
-            with_changed(&bed, file, |bytes| flipped(bytes, size / 2), "not what was written").await;
+            with_changed(
+                &bed,
+                file,
+                |bytes| Some(flipped(bytes, size / 2)),
+                "not what was written",
+            )
+            .await;
             with_changed(
                 &bed,
                 file,
@@ -85,7 +97,7 @@ async fn whatever_is_wrong_is_refused() {
     let stretch = log.last().unwrap();
     let size = std::fs::metadata(stretch).unwrap().len() as usize;
     for at in [5, size / 2, size - 1] {
-        with_changed(&bed, stretch, |bytes| flipped(bytes, at), "not what was written").await;
+        with_changed(&bed, stretch, |bytes| Some(flipped(bytes, at)), "not what was written").await;
     }
     with_changed(
         &bed,
