@@ -91,6 +91,7 @@ mod tests {
             node: 2,
             format: crate::FORMAT,
             created: 7,
+            predecessor: Some(0xabce),
         };
         seeds.push(("store-identity", identity::encode(&identity).unwrap()));
         seeds.extend(log::fuzz::seeds(samples::log_entry()).map(|seed| ("store-log", seed)));

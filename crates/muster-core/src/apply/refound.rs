@@ -43,6 +43,7 @@ impl Core {
         Applied {
             replies: Vec::new(),
             events: std::mem::take(&mut self.entry.events),
+            marks: Vec::new(),
         }
     }
 }

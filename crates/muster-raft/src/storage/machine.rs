@@ -8,8 +8,8 @@ use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use muster_core::{LogIndex, Reply};
 use muster_store::Store;
-use openraft::{EntryPayload, OptionalSend};
 use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -80,15 +80,18 @@ impl Machine {
     }
 
     fn apply_entry(&self, entry: Entry) -> io::Result<Vec<Reply>> {
-        // Decoded before the lock is taken: readers need not wait for it.
         let data = match &entry.payload {
             EntryPayload::Normal(data) => data.0.clone(),
             EntryPayload::Blank | EntryPayload::Membership(_) => Bytes::new(),
         };
+        // Decoded before the lock is taken: readers need not wait for it.
         let entry = Decoded::new(entry)?;
         let id = entry.id;
         // The commands are gone once applied.
-        let witnessed = self.sink.witness().map(|witness| (witness, data, entry.commands().to_vec()));
+        let witnessed = self
+            .sink
+            .witness()
+            .map(|witness| (witness, data, entry.commands().to_vec()));
         let mut state = self.state.lock();
         let ended = state.ended.len();
         let outcome = state.apply(entry)?;
