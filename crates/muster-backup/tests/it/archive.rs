@@ -73,7 +73,7 @@ async fn another_history_of_the_same_cluster_is_not_mixed_in() {
     } = bed;
     drop(backups);
     let raft = node.raft.clone();
-    node.stop().await;
+    node.stop();
     drop(raft);
     muster_store::offline::copy(&dir.path().join("node"), &copy).unwrap();
     for (data, ids) in [(dir.path().join("node"), 100..120), (copy, 200..230)] {
@@ -101,6 +101,6 @@ async fn another_history_of_the_same_cluster_is_not_mixed_in() {
             .await;
         }
         drop(backups);
-        node.stop().await;
+        node.stop();
     }
 }

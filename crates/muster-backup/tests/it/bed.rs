@@ -137,10 +137,17 @@ impl Node {
         })
     }
 
-    pub async fn stop(self) {
-        self.raft.shutdown().await;
-        drop(self.raft);
-        self.store.close().unwrap();
+    pub fn stop(self) {}
+}
+
+/// Ends with the threads of the node: one that still used RocksDB while the process ends would meet statics that
+/// are gone, and abort.
+impl Drop for Node {
+    fn drop(&mut self) {
+        let runtime = tokio::runtime::Handle::current();
+        tokio::task::block_in_place(|| runtime.block_on(self.raft.shutdown()));
+        let closed = self.store.clone().close();
+        assert!(closed.is_ok() || std::thread::panicking(), "{closed:?}");
     }
 }
 
@@ -186,11 +193,11 @@ fn job(id: u128, bytes: usize) -> JobSpec {
 
 /// A node, a directory for its backups, and a key.
 pub struct Bed {
-    pub dir: TempDir,
+    pub backups: Backups,
     pub node: Node,
     pub location: Location,
     pub key: SigningKey,
-    pub backups: Backups,
+    pub dir: TempDir,
 }
 
 pub fn options() -> BackupOptions {

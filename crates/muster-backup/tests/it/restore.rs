@@ -124,11 +124,11 @@ async fn a_restored_cluster_lives_on_and_gives_out_no_token_twice() {
     assert_eq!(after.len(), 19);
     assert!(after.iter().all(|(_, new)| before.iter().all(|(_, old)| new > old)));
     node.enqueue(20..30).await;
-    node.stop().await;
+    node.stop();
     // And it starts again, from its own log.
     let node = Node::start(&bed.data("new"), |_| ()).await;
     assert_eq!(node.raft.read(|core| core.live().total()), 29);
-    node.stop().await;
+    node.stop();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
