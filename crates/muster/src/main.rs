@@ -4,6 +4,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+/// Serves RocksDB too. It saves a seventh of the CPU time per job and half of the memory of a long queue
+/// (docs/performance.md).
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Background jobs on a small cluster of equal nodes: acknowledged means synced on a majority
 #[derive(Parser)]
 #[command(name = "muster", version, propagate_version = true)]
