@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "muster/v1/workers.proto",
         "muster/v1/admin.proto",
         "muster/v1/backup.proto",
+        "muster/v1/limits.proto",
         "muster/peer/v1/peer.proto",
     ];
     println!("cargo:rerun-if-changed={}", root.display());

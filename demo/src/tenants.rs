@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use muster_client::{Client, NewTenant, RateLimit};
+use muster_client::{Client, Limit, LimitLevel, LimitSelector, NewTenant, RateLimit};
 
 use crate::corpus::Group;
 
@@ -33,14 +33,8 @@ pub async fn create(client: &Client, limit: u32) -> Result<()> {
         weight: LIBRARY_WEIGHT,
         ..NewTenant::new(LIBRARY)
     };
-    let rate_limit = RateLimit {
-        count: limit,
-        period: Duration::from_secs(1),
-        burst: BURST,
-    };
     let docs = NewTenant {
         weight: DOCS_WEIGHT,
-        rate_limit: Some(rate_limit),
         ..NewTenant::new(DOCS)
     };
     for tenant in [library, docs] {
@@ -50,6 +44,16 @@ pub async fn create(client: &Client, limit: u32) -> Result<()> {
             .await
             .with_context(|| format!("creating tenant {name}"))?;
     }
+    let rate = RateLimit {
+        count: limit,
+        period: Duration::from_secs(1),
+        burst: BURST,
+    };
+    let rule = Limit::new(LimitSelector::new(LimitLevel::Tenant, "*").of_tenants(DOCS)).rate(rate);
+    client
+        .set_limit(&rule)
+        .await
+        .with_context(|| format!("limiting tenant {DOCS}"))?;
     Ok(())
 }
 

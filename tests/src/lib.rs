@@ -8,9 +8,11 @@ mod ledger;
 mod ports;
 mod wait;
 mod worker;
+mod working;
 
 pub use cluster::{Cluster, Exit, NodePorts, Ran, binary, muster};
 pub use ledger::{Ledger, Run};
 pub use ports::free_ports;
-pub use wait::eventually;
+pub use wait::{eventually, wait_for_ends};
 pub use worker::RawWorker;
+pub use working::Working;

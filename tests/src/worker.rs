@@ -28,9 +28,14 @@ pub struct RawWorker {
 impl RawWorker {
     /// Opens a session for one kind of job and keeps it alive until told otherwise.
     pub async fn open(address: &str, tenant: &str, kind: &str, ttl: Duration) -> Self {
-        let mut service = WorkerServiceClient::connect(address.to_owned())
-            .await
-            .expect("the node serves");
+        let opened = Self::try_open(address, tenant, kind, ttl).await;
+        opened.expect("the session opens")
+    }
+
+    /// The same; an error if the node is not there or cannot serve.
+    pub async fn try_open(address: &str, tenant: &str, kind: &str, ttl: Duration) -> Result<Self, String> {
+        let service = WorkerServiceClient::connect(address.to_owned()).await;
+        let mut service = service.map_err(|error| error.to_string())?;
         let (outgoing, frames) = mpsc::channel(16);
         let hello = v1::WorkerHello {
             name: "raw".into(),
@@ -48,14 +53,12 @@ impl RawWorker {
         let mut request = tonic::Request::new(ReceiverStream::new(frames));
         let tenant = MetadataValue::try_from(tenant).expect("a name");
         request.metadata_mut().insert("muster-tenant", tenant);
-        let mut incoming = service.work(request).await.expect("the session opens").into_inner();
-        let first = incoming
-            .message()
-            .await
-            .expect("a welcome")
-            .and_then(|response| response.frame);
+        let refused = |status: tonic::Status| status.to_string();
+        let mut incoming = service.work(request).await.map_err(refused)?.into_inner();
+        let first = incoming.message().await.map_err(refused)?;
+        let first = first.and_then(|response| response.frame);
         let Some(Response::Welcome(welcome)) = first else {
-            panic!("the first frame is not a welcome: {first:?}");
+            return Err(format!("the first frame is not a welcome: {first:?}"));
         };
         let beat = outgoing.clone();
         let beats = tokio::spawn(async move {
@@ -63,7 +66,7 @@ impl RawWorker {
                 tokio::time::sleep(ttl / 4).await;
             }
         });
-        Self {
+        Ok(Self {
             session: welcome.session_id,
             node: welcome.node_id,
             outgoing,
@@ -71,31 +74,40 @@ impl RawWorker {
             beats,
             jobs: Vec::new(),
             acks: Vec::new(),
-        }
+        })
     }
 
     /// Makes room for more jobs.
     pub async fn credit(&self, credits: u32) {
-        self.send(v1::WorkerFrame {
+        self.try_credit(credits).await.expect("the session is open");
+    }
+
+    /// The same; an error when the session is over.
+    pub async fn try_credit(&self, credits: u32) -> Result<(), String> {
+        self.try_send(v1::WorkerFrame {
             credits,
             ..v1::WorkerFrame::default()
         })
-        .await;
+        .await
     }
 
-    async fn send(&self, work: v1::WorkerFrame) {
-        self.outgoing.send(frame(work)).await.expect("the session is open");
+    async fn try_send(&self, work: v1::WorkerFrame) -> Result<(), String> {
+        let sent = self.outgoing.send(frame(work)).await;
+        sent.map_err(|_| "the session is closed".to_owned())
     }
 
     /// The next job, within `limit`.
     pub async fn job(&mut self, limit: Duration) -> v1::LeasedJob {
-        loop {
-            if !self.jobs.is_empty() {
-                return self.jobs.remove(0);
-            }
-            let read = tokio::time::timeout(limit, self.read()).await;
-            read.expect("a job in time").expect("the session is open");
+        let next = tokio::time::timeout(limit, self.next_job()).await;
+        next.expect("a job in time").expect("the session is open")
+    }
+
+    /// The next job, however long it takes; an error when the session is over.
+    pub async fn next_job(&mut self) -> Result<v1::LeasedJob, String> {
+        while self.jobs.is_empty() {
+            self.read().await?;
         }
+        Ok(self.jobs.remove(0))
     }
 
     /// Whether no job comes within `time`.
@@ -110,24 +122,31 @@ impl RawWorker {
         false
     }
 
-    /// Reports a success and returns what became of the report.
+    /// Reports a success and returns what became of the report, within `limit`.
     pub async fn succeed(&mut self, job: &str, fence: u64, limit: Duration) -> v1::report_ack::Result {
+        let answer = tokio::time::timeout(limit, self.try_succeed(job, fence)).await;
+        answer
+            .expect("an acknowledgement in time")
+            .expect("the session is open")
+    }
+
+    /// The same, however long it takes; an error when the session is over.
+    pub async fn try_succeed(&mut self, job: &str, fence: u64) -> Result<v1::report_ack::Result, String> {
         let report = v1::AttemptReport {
             job_id: job.into(),
             fence,
             outcome: Some(v1::attempt_report::Outcome::Succeeded(v1::Succeeded::default())),
         };
-        self.send(v1::WorkerFrame {
+        self.try_send(v1::WorkerFrame {
             reports: vec![report],
             ..v1::WorkerFrame::default()
         })
-        .await;
+        .await?;
         loop {
             if let Some(at) = self.acks.iter().position(|ack| ack.job_id == job && ack.fence == fence) {
-                return self.acks.remove(at).result();
+                return Ok(self.acks.remove(at).result());
             }
-            let read = tokio::time::timeout(limit, self.read()).await;
-            read.expect("an acknowledgement in time").expect("the session is open");
+            self.read().await?;
         }
     }
 

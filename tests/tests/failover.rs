@@ -5,65 +5,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-use bytes::Bytes;
-use muster_client::{
-    Client, Context, Enqueue, JobError, JobId, JobState, ListJobs, NewTenant, RateLimit, RawJob, RawPayload, Worker,
-    WorkerStats,
-};
+use muster_client::{Client, Enqueue, JobId, JobState, ListJobs, RawJob};
 use muster_proto::v1::report_ack::Result as Ack;
-use muster_tests::{Cluster, Ledger, RawWorker, eventually};
-use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use muster_tests::{Cluster, Ledger, RawWorker, Working, eventually, wait_for_ends};
 
 const SECOND: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(40);
-
-/// A worker of the client library that writes down what it runs.
-struct Working {
-    stop: oneshot::Sender<()>,
-    task: JoinHandle<WorkerStats>,
-}
-
-impl Working {
-    fn start(client: &Client, kind: &str, concurrency: u32, length: Duration, ledger: &Ledger) -> Self {
-        let ledger = ledger.clone();
-        let handler = move |_: RawPayload, context: Context| {
-            let ledger = ledger.clone();
-            async move {
-                let job = context.job_id().to_string();
-                ledger.begin(&job, context.fence(), context.attempt());
-                tokio::time::sleep(length).await;
-                ledger.end(&job, context.fence());
-                Ok::<_, JobError>(Bytes::new())
-            }
-        };
-        let worker = Worker::builder(client)
-            .concurrency(concurrency)
-            .session_ttl(2 * SECOND)
-            .drain(5 * SECOND)
-            .raw_handler(kind, handler)
-            .build()
-            .unwrap();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(async move {
-            let shutdown = async {
-                let _ = stopped.await;
-            };
-            worker
-                .run_until(shutdown)
-                .await
-                .expect("a worker runs until it is stopped")
-        });
-        Self { stop, task }
-    }
-
-    async fn stop(self) -> WorkerStats {
-        let _ = self.stop.send(());
-        self.task.await.expect("the worker did not panic")
-    }
-}
 
 fn job(kind: &str) -> RawJob {
     RawJob::new(kind, &b"payload"[..])
@@ -98,16 +47,6 @@ fn assert_same(found: &[(String, JobState)], ids: &BTreeSet<String>) {
         found.len(),
         seen.len()
     );
-}
-
-async fn wait_for_ends(client: &Client, count: usize) {
-    eventually("all jobs end", LONG, || async {
-        let tenants = client.tenants().await.ok()?;
-        let tenant = tenants.iter().find(|tenant| tenant.name == client.tenant())?;
-        let totals = &tenant.totals;
-        (totals.succeeded + totals.dead + totals.cancelled + totals.expired >= count as u64).then_some(())
-    })
-    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -325,59 +264,6 @@ async fn all_nodes_killed_at_once_keep_what_they_acknowledged() {
     assert_eq!(client.get(far.id).await.unwrap().state, JobState::Scheduled);
     assert!(ledger.all().values().all(|runs| runs.len() == 1), "no job ran twice");
     cluster.agree().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rate_limit_holds_through_a_leader_kill() {
-    const JOBS: usize = 100;
-    let (count, period, burst) = (20_u32, SECOND, 5_u32);
-    let mut cluster = Cluster::start().await;
-    let client = cluster.client().await;
-    let rate_limit = Some(RateLimit { count, period, burst });
-    client
-        .create_tenant(NewTenant {
-            rate_limit,
-            ..NewTenant::new("limited")
-        })
-        .await
-        .unwrap();
-    let limited = client.with_tenant("limited").unwrap();
-    let ids = limited
-        .enqueue_all((0..JOBS).map(|_| (job("limited"), Enqueue::new())))
-        .await
-        .unwrap();
-    let ledger = Ledger::default();
-    let worker = Working::start(&limited, "limited", 50, Duration::from_millis(1), &ledger);
-    eventually("a third has run", LONG, || async {
-        (ledger.all().len() > JOBS / 3).then_some(())
-    })
-    .await;
-    let leader = cluster.leader().await;
-    cluster.kill(leader);
-    wait_for_ends(&limited, JOBS).await;
-    worker.stop().await;
-
-    let mut starts = Vec::new();
-    for enqueued in ids {
-        let info = limited.get(enqueued.id).await.unwrap();
-        starts.push(info.started_at.unwrap().duration_since(UNIX_EPOCH).unwrap().as_millis());
-    }
-    starts.sort_unstable();
-    for (first, from) in starts.iter().enumerate() {
-        for (last, to) in starts.iter().enumerate().skip(first) {
-            let over = (last - first + 1).saturating_sub(burst as usize) as u128;
-            let allowed = u128::from(count) * (to - from);
-            assert!(
-                over * period.as_millis() <= allowed,
-                "{} starts in {} ms",
-                last - first + 1,
-                to - from
-            );
-        }
-    }
-    // And the limit is used: the last start is not far behind what it allows, the gap without a leader apart.
-    let length = Duration::from_millis((starts[JOBS - 1] - starts[0]) as u64);
-    assert!(length < 10 * SECOND, "{JOBS} starts took {length:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

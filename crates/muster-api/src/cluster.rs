@@ -42,6 +42,7 @@ impl Api {
             retrying: live.retrying,
             state_hash: meta.hash,
             durability: DURABILITY.to_owned(),
+            blocked: live.blocked,
         }
     }
 

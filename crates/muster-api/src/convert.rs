@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use muster_core::{
-    Encoding, JobRow, JobState, KindVersions, Millis, Name, Payload, Priority, QueueView, ReportReply, SessionView,
-    TenantView, Timestamp,
+    Encoding, JobRow, JobSpec, JobState, KindVersions, LimitLevel, LimitRule, LimitUse, Millis, Name, OrderView,
+    OrderingPolicy, Payload, Priority, QueueView, ReportReply, SessionView, TenantView, Timestamp,
 };
 use muster_proto::v1;
 
@@ -132,7 +132,38 @@ pub(crate) fn job_without_data(row: &JobRow) -> v1::Job {
         idempotency_key: spec.idempotency_key.as_deref().unwrap_or_default().to_owned(),
         metadata: pairs(&spec.metadata),
         changed_index: row.changed_index,
+        limit_keys: spec
+            .options
+            .limits
+            .keys
+            .iter()
+            .map(|key| v1::LimitKey {
+                key: key.key.to_string(),
+                cost: key.cost,
+            })
+            .collect(),
+        cost: spec.options.limits.cost,
+        ordering_key: ordering_key(spec),
+        ordering_policy: match spec.ordering.as_ref().map(|ordering| ordering.policy) {
+            None => v1::OrderingPolicy::Unspecified,
+            Some(OrderingPolicy::SkipDead) => v1::OrderingPolicy::SkipDead,
+            Some(OrderingPolicy::Strict) => v1::OrderingPolicy::Strict,
+        }
+        .into(),
+        sequence: sequence(spec, row.sequence),
     }
+}
+
+fn ordering_key(spec: &JobSpec) -> String {
+    spec.ordering
+        .as_ref()
+        .map(|ordering| ordering.key.to_string())
+        .unwrap_or_default()
+}
+
+/// A place in an order is nobody's business without one.
+fn sequence(spec: &JobSpec, sequence: u64) -> u64 {
+    if spec.ordering.is_some() { sequence } else { 0 }
 }
 
 /// A queue at replicated time `now`.
@@ -148,6 +179,7 @@ pub(crate) fn queue(view: &QueueView, now: Timestamp) -> v1::Queue {
         retrying: view.live.retrying,
         oldest_wait: waiting.map(millis),
         unroutable: view.unroutable,
+        blocked: view.live.blocked,
     }
 }
 
@@ -158,12 +190,6 @@ pub(crate) fn tenant(view: &TenantView) -> v1::Tenant {
     v1::Tenant {
         name: view.name.to_string(),
         weight: settings.weight,
-        rate_limit: settings.rate_limit.map(|limit| v1::RateLimit {
-            count: limit.count,
-            period: Some(millis(limit.period)),
-            burst: limit.burst,
-        }),
-        concurrency_limit: settings.concurrency_limit,
         totals: Some(v1::TenantTotals {
             enqueued: totals.enqueued,
             started: totals.started,
@@ -180,6 +206,48 @@ pub(crate) fn tenant(view: &TenantView) -> v1::Tenant {
         running: view.live.running,
         retrying: view.live.retrying,
         payload_bytes_max: settings.payload_bytes_max,
+        blocked: view.live.blocked,
+    }
+}
+
+/// A rule, with what goes on behind it if that is told.
+pub(crate) fn limit(rule: &LimitRule, summed: Option<LimitUse>) -> v1::Limit {
+    let selector = &rule.selector;
+    v1::Limit {
+        level: match selector.level {
+            LimitLevel::Cluster => v1::LimitLevel::Cluster,
+            LimitLevel::Tenant => v1::LimitLevel::Tenant,
+            LimitLevel::Queue => v1::LimitLevel::Queue,
+            LimitLevel::Kind => v1::LimitLevel::Kind,
+            LimitLevel::Key => v1::LimitLevel::Key,
+        }
+        .into(),
+        tenants: selector.tenants.to_string(),
+        names: selector.names.to_string(),
+        rate: rule.rate.map(|rate| v1::RateLimit {
+            count: rate.count,
+            period: Some(millis(rate.period)),
+            burst: rate.burst,
+        }),
+        concurrency: rule.concurrency,
+        unlimited: rule.rate.is_none() && rule.concurrency == 0,
+        note: rule.note.to_string(),
+        r#use: summed.map(|sum| v1::LimitUse {
+            names: sum.names,
+            running: sum.running,
+            waiting: sum.waiting,
+            closed: sum.closed,
+        }),
+    }
+}
+
+/// A held ordering key.
+pub(crate) fn held_order(view: &OrderView) -> v1::HeldOrder {
+    v1::HeldOrder {
+        ordering_key: view.key.to_string(),
+        held_by: view.held_by.map(|job| job.to_string()).unwrap_or_default(),
+        next: view.first.map(|job| job.to_string()).unwrap_or_default(),
+        waiting: view.jobs,
     }
 }
 
@@ -236,6 +304,9 @@ pub(crate) fn leased(assignment: &muster_core::Assignment) -> v1::LeasedJob {
         deadline: timestamp(assignment.deadline),
         available_at: timestamp(assignment.available_at),
         max_attempts: spec.options.max_attempts,
+        limit_keys: spec.options.limits.keys.iter().map(|key| key.key.to_string()).collect(),
+        ordering_key: ordering_key(spec),
+        sequence: sequence(spec, assignment.sequence),
     }
 }
 

@@ -33,8 +33,7 @@ impl Api {
             Some(Ok(job)) => Ok(v1::EnqueueResponse {
                 job: Some(convert::enqueued(&job)),
             }),
-            Some(Err(Error::Invalid(violation))) => Err(violation.within("job").into()),
-            Some(Err(error)) => Err(error),
+            Some(Err(error)) => Err(error.within("job")),
             None => Err(Error::Internal("a job without an outcome".to_owned())),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use muster_core::{JobId, JobState, Name, Refusal};
+use muster_core::{JobId, JobState, LimitSelector, Name, Refusal};
 use muster_proto::v1;
 use muster_raft::{ProposeError, ReadError};
 use tonic::{Code, Status};
@@ -27,6 +27,17 @@ pub enum Error {
     /// No such job in this tenant.
     #[error("job {0} does not exist in this tenant")]
     JobNotFound(JobId),
+    /// No rule with this level and these patterns.
+    #[error("there is no limit of {} {:?} of tenants {:?}", .0.level.as_str(), .0.names, .0.tenants)]
+    LimitNotFound(LimitSelector),
+    /// Nothing waits for a dead job there.
+    #[error("no dead job holds up ordering key {key:?} of queue {queue:?}")]
+    OrderNotHeld {
+        /// The queue.
+        queue: Name,
+        /// The ordering key.
+        key: Name,
+    },
     /// Only dead jobs are redriven.
     #[error("job {job} is {}; only a dead job can be redriven", convert::state_name(*state))]
     JobNotDead {
@@ -116,12 +127,28 @@ impl Violation {
 }
 
 impl Error {
+    /// The same, with the field that it names below `path`.
+    #[must_use]
+    pub(crate) fn within(self, path: &str) -> Self {
+        match self {
+            Self::Invalid(violation) => Self::Invalid(violation.within(path)),
+            Self::Refused(Refusal::OutOfRange { field, value, allowed }) => Self::Refused(Refusal::OutOfRange {
+                field: format!("{path}.{field}").into(),
+                value,
+                allowed,
+            }),
+            other => other,
+        }
+    }
+
     /// The reason for programs; it decides the status.
     pub fn reason(&self) -> Reason {
         match self {
             Self::Invalid(violation) => violation.reason,
             Self::TenantNotFound(_) | Self::Refused(Refusal::UnknownTenant(_)) => Reason::TenantNotFound,
             Self::JobNotFound(_) | Self::Refused(Refusal::UnknownJob(_)) => Reason::JobNotFound,
+            Self::LimitNotFound(_) => Reason::LimitNotFound,
+            Self::OrderNotHeld { .. } => Reason::OrderNotHeld,
             Self::JobNotDead { .. } => Reason::JobNotDead,
             Self::Refused(Refusal::TenantExists(_)) => Reason::TenantExists,
             Self::Refused(Refusal::Conflict { .. }) => Reason::JobConflict,

@@ -17,6 +17,7 @@ pub type Target = (&'static str, fn(&[u8]));
 pub const TARGETS: &[Target] = &[
     ("api-job", job),
     ("api-tenant", tenant),
+    ("api-limit", limit),
     ("api-worker", worker),
     ("api-page-token", page_token),
 ];
@@ -52,6 +53,28 @@ fn tenant(bytes: &[u8]) {
                 create_only: false,
             }),
             Err(violation) => named(&violation),
+        }
+    }
+}
+
+fn limit(bytes: &[u8]) {
+    let tenant = "default".into();
+    if let Ok(request) = v1::SetLimitRequest::decode(bytes) {
+        match validate::limit(request.limit, &tenant) {
+            Ok(rule) => accepted(Command::SetLimit(Box::new(rule))),
+            Err(violation) => named(&violation),
+        }
+    }
+    if let Ok(request) = v1::DeleteLimitRequest::decode(bytes) {
+        match validate::selector(request.level, &request.tenants, &request.names, &tenant) {
+            Ok(selector) => accepted(Command::DeleteLimit(selector)),
+            Err(violation) => named(&violation),
+        }
+    }
+    if let Ok(request) = v1::ExplainLimitRequest::decode(bytes) {
+        let level = validate::level("level", request.level);
+        if let Err(violation) = level.and_then(|level| validate::limiter_name(level, "name", &request.name)) {
+            named(&violation);
         }
     }
 }
@@ -126,25 +149,42 @@ mod tests {
             expires_in: span(90),
             required_labels: [("gpu".to_owned(), "a".to_owned())].into(),
             metadata: [("trace".to_owned(), "0af7".to_owned())].into(),
+            limit_keys: vec![v1::LimitKey {
+                key: "stripe:acct_7".to_owned(),
+                cost: 3,
+            }],
+            cost: 2,
+            ordering_key: "account:7".to_owned(),
+            ordering_policy: v1::OrderingPolicy::Strict.into(),
             ..v1::JobSpec::default()
         };
-        let limit = v1::RateLimit {
-            count: 10,
-            period: span(1),
-            burst: 5,
+        let limit = v1::Limit {
+            level: v1::LimitLevel::Key.into(),
+            tenants: "default".to_owned(),
+            names: "stripe:*".to_owned(),
+            rate: Some(v1::RateLimit {
+                count: 10,
+                period: span(1),
+                burst: 5,
+            }),
+            concurrency: 9,
+            note: "contract".to_owned(),
+            ..v1::Limit::default()
+        };
+        let delete = v1::DeleteLimitRequest {
+            level: limit.level,
+            tenants: "*".to_owned(),
+            names: limit.names.clone(),
         };
         let tenant = v1::Tenant {
             name: "acme".to_owned(),
             weight: 300,
-            rate_limit: Some(limit),
-            concurrency_limit: 9,
             payload_bytes_max: 1 << 16,
             ..v1::Tenant::default()
         };
         let update = v1::UpdateTenantRequest {
             name: "acme".to_owned(),
             weight: Some(7),
-            clear_rate_limit: true,
             ..v1::UpdateTenantRequest::default()
         };
         let hello = v1::WorkerHello {
@@ -167,12 +207,20 @@ mod tests {
             retry_after: span(1),
             ..v1::Failed::default()
         };
+        let throttled = v1::Throttled {
+            key: "stripe:acct_7".to_owned(),
+            retry_after: span(30),
+        };
+        let report = |outcome| v1::AttemptReport {
+            job_id: "0190a8a0-0000-7000-8000-000000000001".to_owned(),
+            fence: 7 << 24,
+            outcome: Some(outcome),
+        };
         let frame = v1::WorkerFrame {
-            reports: vec![v1::AttemptReport {
-                job_id: "0190a8a0-0000-7000-8000-000000000001".to_owned(),
-                fence: 7 << 24,
-                outcome: Some(v1::attempt_report::Outcome::Failed(failed)),
-            }],
+            reports: vec![
+                report(v1::attempt_report::Outcome::Failed(failed)),
+                report(v1::attempt_report::Outcome::Throttled(throttled)),
+            ],
             credits: 3,
             ..v1::WorkerFrame::default()
         };
@@ -180,6 +228,8 @@ mod tests {
             ("api-job", job.encode_to_vec()),
             ("api-tenant", tenant.encode_to_vec()),
             ("api-tenant", update.encode_to_vec()),
+            ("api-limit", v1::SetLimitRequest { limit: Some(limit) }.encode_to_vec()),
+            ("api-limit", delete.encode_to_vec()),
             ("api-worker", hello.encode_to_vec()),
             ("api-worker", frame.encode_to_vec()),
             ("api-page-token", list::some_token().into_bytes()),

@@ -28,6 +28,12 @@ pub const LABEL_BYTES_MAX: usize = 128;
 pub const METADATA_PAIRS_MAX: usize = 16;
 /// Bytes of a job's metadata, keys and values together.
 pub const METADATA_BYTES_MAX: usize = 1_024;
+/// Bytes of a limit key.
+pub const LIMIT_KEY_BYTES_MAX: usize = 128;
+/// Bytes of an ordering key.
+pub const ORDERING_KEY_BYTES_MAX: usize = 256;
+/// Jobs of each sort that the explanation of a limit names.
+pub const EXPLAINED_JOBS_MAX: usize = 100;
 /// The largest payload that a tenant may allow.
 pub const PAYLOAD_BYTES_MAX: u32 = 8 << 20;
 /// Jobs of one call or frame.
@@ -64,7 +70,7 @@ pub const ERROR_MESSAGE_BYTES_MAX: usize = 4 << 10;
 pub const NOTE_BYTES_MAX: usize = 1_024;
 /// Weight of a tenant.
 pub const WEIGHT_MAX: u32 = 10_000;
-/// Starts per period.
+/// Tokens per period, or at once.
 pub const RATE_COUNT_MAX: u32 = 1_000_000_000;
 /// Period of a rate limit when not said.
 pub const RATE_PERIOD_DEFAULT: Millis = 1_000;

@@ -63,6 +63,10 @@ reasons! {
     TenantNotFound "TENANT_NOT_FOUND" NotFound;
     /// No such job in this tenant.
     JobNotFound "JOB_NOT_FOUND" NotFound;
+    /// No rule with this level and these patterns.
+    LimitNotFound "LIMIT_NOT_FOUND" NotFound;
+    /// The jobs of this ordering key wait for no dead one.
+    OrderNotHeld "ORDER_NOT_HELD" NotFound;
     /// A tenant of that name exists.
     TenantExists "TENANT_EXISTS" AlreadyExists;
     /// The id or idempotency key belongs to another job.

@@ -9,6 +9,7 @@ use muster_proto::v1;
 use muster_proto::v1::backup_service_server::{BackupService, BackupServiceServer};
 use muster_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use muster_proto::v1::job_service_server::{JobService, JobServiceServer};
+use muster_proto::v1::limit_service_server::{LimitService, LimitServiceServer};
 use muster_proto::v1::queue_service_server::{QueueService, QueueServiceServer};
 use muster_proto::v1::tenant_service_server::{TenantService, TenantServiceServer};
 use muster_proto::v1::worker_service_server::{WorkerService, WorkerServiceServer};
@@ -66,7 +67,8 @@ pub fn router(
         .add_service(limit!(QueueServiceServer))
         .add_service(limit!(TenantServiceServer))
         .add_service(limit!(ClusterServiceServer))
-        .add_service(limit!(BackupServiceServer)))
+        .add_service(limit!(BackupServiceServer))
+        .add_service(limit!(LimitServiceServer)))
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -181,6 +183,58 @@ impl QueueService for Api {
     async fn resume_queue(&self, request: Request<v1::ResumeQueueRequest>) -> Reply<v1::ResumeQueueResponse> {
         self.call("resume_queue", request, async |caller, body| {
             self.resume_queue(caller, body).await
+        })
+        .await
+    }
+
+    async fn list_held_orders(&self, request: Request<v1::ListHeldOrdersRequest>) -> Reply<v1::ListHeldOrdersResponse> {
+        self.call("list_held_orders", request, async |caller, body| {
+            self.list_held_orders(caller, body).await
+        })
+        .await
+    }
+
+    async fn release_order(&self, request: Request<v1::ReleaseOrderRequest>) -> Reply<v1::ReleaseOrderResponse> {
+        self.call("release_order", request, async |caller, body| {
+            self.release_order(caller, body).await
+        })
+        .await
+    }
+}
+
+#[tonic::async_trait]
+impl LimitService for Api {
+    async fn set_limit(&self, request: Request<v1::SetLimitRequest>) -> Reply<v1::SetLimitResponse> {
+        self.call("set_limit", request, async |caller, body| {
+            self.set_limit(caller, body).await
+        })
+        .await
+    }
+
+    async fn delete_limit(&self, request: Request<v1::DeleteLimitRequest>) -> Reply<v1::DeleteLimitResponse> {
+        self.call("delete_limit", request, async |caller, body| {
+            self.delete_limit(caller, body).await
+        })
+        .await
+    }
+
+    async fn list_limits(&self, request: Request<v1::ListLimitsRequest>) -> Reply<v1::ListLimitsResponse> {
+        self.call("list_limits", request, async |caller, body| {
+            self.list_limits(caller, body).await
+        })
+        .await
+    }
+
+    async fn explain_limit(&self, request: Request<v1::ExplainLimitRequest>) -> Reply<v1::ExplainLimitResponse> {
+        self.call("explain_limit", request, async |caller, body| {
+            self.explain_limit(caller, body).await
+        })
+        .await
+    }
+
+    async fn open_limit_key(&self, request: Request<v1::OpenLimitKeyRequest>) -> Reply<v1::OpenLimitKeyResponse> {
+        self.call("open_limit_key", request, async |caller, body| {
+            self.open_limit_key(caller, body).await
         })
         .await
     }

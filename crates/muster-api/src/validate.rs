@@ -5,10 +5,12 @@
 
 mod field;
 mod job;
+mod limit;
 mod tenant;
 mod worker;
 
 pub(crate) use field::{job_id, name, number, shown, text};
-pub(crate) use job::{Context, job_spec, states};
+pub(crate) use job::{Context, job_spec, ordering_key, states};
+pub(crate) use limit::{level, limit, limit_key, limiter_name, selector};
 pub(crate) use tenant::{create_tenant, update_tenant};
 pub(crate) use worker::{frame, hello};

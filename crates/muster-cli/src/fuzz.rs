@@ -14,10 +14,11 @@ fn values(bytes: &[u8]) {
         return;
     };
     let Ok(text) = std::str::from_utf8(rest) else { return };
-    let refusal = match choice % 4 {
+    let refusal = match choice % 5 {
         0 => parse::duration(text).err(),
         1 => parse::instant(text).err(),
         2 => parse::rate(text).err(),
+        3 => parse::limit_key(text).err(),
         _ => parse::size(text).err(),
     };
     // A refusal says what would be right.
@@ -37,7 +38,8 @@ mod tests {
             "\x012026-01-31T08:00:00Z",
             "\x02100/s",
             "\x025/10s",
-            "\x038MiB",
+            "\x033*stripe:acct_7",
+            "\x048MiB",
         ];
         texts.map(|text| ("cli-values", text.as_bytes().to_vec())).to_vec()
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use muster_client::{ClusterStatus, Enqueued, JobInfo, QueueInfo, RateLimit, TenantInfo, WorkerInfo};
+use muster_client::{ClusterStatus, Enqueued, JobInfo, OrderingPolicy, QueueInfo, TenantInfo, WorkerInfo};
 use serde_json::{Value, json};
 
 pub(crate) fn enqueued(enqueued: &Enqueued) -> Value {
@@ -34,6 +34,14 @@ pub(crate) fn job(job: &JobInfo, with_payload: bool) -> Value {
         "idempotency_key": job.idempotency_key,
         "metadata": job.metadata,
         "changed_index": job.changed_index,
+        "limit_keys": job.limit_keys,
+        "cost": job.cost,
+        "ordering_key": job.ordering_key,
+        "ordering_policy": job.ordering_policy.map(|policy| match policy {
+            OrderingPolicy::SkipDead => "skip_dead",
+            OrderingPolicy::Strict => "strict",
+        }),
+        "sequence": job.sequence,
     });
     if with_payload && let Some(fields) = value.as_object_mut() {
         let payload = json!({ "data": bytes(&job.payload), "content_type": job.content_type });
@@ -48,6 +56,7 @@ pub(crate) fn queue(queue: &QueueInfo) -> Value {
         "paused": queue.paused,
         "note": queue.note,
         "scheduled": queue.scheduled,
+        "blocked": queue.blocked,
         "available": queue.available,
         "running": queue.running,
         "retrying": queue.retrying,
@@ -61,10 +70,9 @@ pub(crate) fn tenant(tenant: &TenantInfo) -> Value {
     json!({
         "name": tenant.name,
         "weight": tenant.weight,
-        "rate_limit": tenant.rate_limit.map(rate_limit),
-        "concurrency_limit": tenant.concurrency_limit,
         "payload_bytes_max": tenant.payload_bytes_max,
         "scheduled": tenant.scheduled,
+        "blocked": tenant.blocked,
         "available": tenant.available,
         "running": tenant.running,
         "retrying": tenant.retrying,
@@ -80,10 +88,6 @@ pub(crate) fn tenant(tenant: &TenantInfo) -> Value {
             "run_time_ms": millis(totals.run_time),
         },
     })
-}
-
-fn rate_limit(limit: RateLimit) -> Value {
-    json!({ "count": limit.count, "period_ms": millis(limit.period), "burst": limit.burst })
 }
 
 pub(crate) fn worker(worker: &WorkerInfo) -> Value {
@@ -128,6 +132,7 @@ pub(crate) fn status(status: &ClusterStatus) -> Value {
         "members": members,
         "version": status.version,
         "scheduled": status.scheduled,
+        "blocked": status.blocked,
         "available": status.available,
         "running": status.running,
         "retrying": status.retrying,
@@ -145,7 +150,7 @@ pub(crate) fn rfc3339(at: SystemTime) -> Option<String> {
     jiff::Timestamp::try_from(at).ok().map(|at| format!("{at:.3}"))
 }
 
-fn millis(length: Duration) -> u64 {
+pub(crate) fn millis(length: Duration) -> u64 {
     u64::try_from(length.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -195,6 +200,7 @@ mod tests {
             paused: true,
             note: "migration".into(),
             scheduled: 1,
+            blocked: 5,
             available: 2,
             running: 3,
             retrying: 4,
@@ -203,7 +209,7 @@ mod tests {
         };
         assert_eq!(
             queue(&info).to_string(),
-            r#"{"available":2,"name":"mail","note":"migration","oldest_wait_ms":2500,"paused":true,"retrying":4,"running":3,"scheduled":1,"unroutable":0}"#
+            r#"{"available":2,"blocked":5,"name":"mail","note":"migration","oldest_wait_ms":2500,"paused":true,"retrying":4,"running":3,"scheduled":1,"unroutable":0}"#
         );
     }
 

@@ -13,6 +13,7 @@ mod failure;
 pub mod fuzz;
 mod human;
 mod json;
+mod limits;
 mod output;
 mod parse;
 mod table;

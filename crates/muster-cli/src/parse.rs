@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use muster_client::RateLimit;
+use muster_client::{OrderingPolicy, RateLimit};
 
 const UNITS: [(&str, u64); 5] = [
     ("ms", 1),
@@ -72,6 +72,26 @@ pub(crate) fn rate(text: &str) -> Result<RateLimit, String> {
     })
 }
 
+/// A limit key with its cost: `KEY`, or `3*KEY`.
+pub(crate) fn limit_key(text: &str) -> Result<(String, u32), String> {
+    let Some((cost, key)) = text.split_once('*') else {
+        return Ok((text.to_owned(), 1));
+    };
+    match cost.parse::<u32>() {
+        Ok(cost) if cost > 0 => Ok((key.to_owned(), cost)),
+        _ => Err(format!("{text:?} is not a key like stripe:acct_7 or 3*stripe:acct_7")),
+    }
+}
+
+/// A policy of ordering keys.
+pub(crate) fn ordering(text: &str) -> Result<OrderingPolicy, String> {
+    match text {
+        "skip-dead" | "skip_dead" => Ok(OrderingPolicy::SkipDead),
+        "strict" => Ok(OrderingPolicy::Strict),
+        _ => Err(format!("{text:?} is neither skip-dead nor strict")),
+    }
+}
+
 /// A size in bytes: `65536`, `64KiB`, `8MiB`.
 pub(crate) fn size(text: &str) -> Result<u32, String> {
     let wrong = || format!("{text:?} is not a size like 65536, 64KiB or 8MiB");
@@ -128,6 +148,16 @@ mod tests {
         for wrong in ["", "100", "/s", "0/s", "5/", "5/0s", "5/week", "-1/s"] {
             assert!(rate(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn limit_keys() {
+        assert_eq!(limit_key("a:b"), Ok(("a:b".to_owned(), 1)));
+        assert_eq!(limit_key("3*a"), Ok(("a".to_owned(), 3)));
+        for wrong in ["0*a", "x*a", "*a", "-1*a", "a*"] {
+            assert!(limit_key(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(ordering("strict").is_ok() && ordering("loose").is_err());
     }
 
     #[test]

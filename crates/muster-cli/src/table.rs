@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
-use muster_client::{ClusterStatus, JobInfo, QueueInfo, RateLimit, TenantInfo, WorkerInfo};
+use muster_client::{ClusterStatus, JobInfo, OrderingPolicy, QueueInfo, TenantInfo, WorkerInfo};
 
 use crate::human;
 use crate::json;
@@ -86,6 +86,9 @@ pub(crate) fn job_page(job: &JobInfo, now: SystemTime) -> String {
         ("last run", ran),
         ("error", job.failure.as_ref().map(ToString::to_string)),
         ("key", job.idempotency_key.clone()),
+        ("limit keys", limit_keys(job)),
+        ("cost", (job.cost > 1).then(|| job.cost.to_string())),
+        ("order", order(job)),
         ("redriven from", job.redriven_from.clone()),
         ("metadata", (!metadata.is_empty()).then_some(metadata)),
         ("payload", payload),
@@ -97,6 +100,24 @@ pub(crate) fn job_page(job: &JobInfo, now: SystemTime) -> String {
     }
     page.truncate(page.trim_end().len());
     page
+}
+
+fn limit_keys(job: &JobInfo) -> Option<String> {
+    let keys = job.limit_keys.iter().map(|(key, cost)| match cost {
+        0 | 1 => key.clone(),
+        cost => format!("{cost}*{key}"),
+    });
+    let keys = keys.collect::<Vec<_>>().join(", ");
+    (!keys.is_empty()).then_some(keys)
+}
+
+fn order(job: &JobInfo) -> Option<String> {
+    let strict = match job.ordering_policy {
+        Some(OrderingPolicy::Strict) => ", strict",
+        _ => "",
+    };
+    let key = job.ordering_key.as_ref()?;
+    Some(format!("{key} at {}{strict}", job.sequence))
 }
 
 fn blob(data: &[u8]) -> String {
@@ -116,10 +137,11 @@ pub(crate) fn change(job: &JobInfo, now: SystemTime) -> String {
     line
 }
 
-pub(crate) const QUEUES: [&str; 8] = [
+pub(crate) const QUEUES: [&str; 9] = [
     "QUEUE",
     "STATE",
     "SCHEDULED",
+    "BLOCKED",
     "AVAILABLE",
     "RUNNING",
     "RETRYING",
@@ -142,6 +164,7 @@ pub(crate) fn queue(queue: &QueueInfo) -> Vec<String> {
         queue.name.clone(),
         if queue.paused { "paused" } else { "open" }.to_owned(),
         human::count(queue.scheduled),
+        human::count(queue.blocked),
         human::count(queue.available),
         human::count(queue.running),
         human::count(queue.retrying),
@@ -150,11 +173,9 @@ pub(crate) fn queue(queue: &QueueInfo) -> Vec<String> {
     ]
 }
 
-pub(crate) const TENANTS: [&str; 10] = [
+pub(crate) const TENANTS: [&str; 8] = [
     "TENANT",
     "WEIGHT",
-    "RATE",
-    "CONCURRENCY",
     "WAITING",
     "RUNNING",
     "SUCCEEDED",
@@ -167,29 +188,13 @@ pub(crate) fn tenant(tenant: &TenantInfo) -> Vec<String> {
     vec![
         tenant.name.clone(),
         tenant.weight.to_string(),
-        tenant.rate_limit.map_or_else(|| "-".to_owned(), rate),
-        if tenant.concurrency_limit == 0 {
-            "-".to_owned()
-        } else {
-            human::count(tenant.concurrency_limit.into())
-        },
-        human::count(tenant.scheduled + tenant.available + tenant.retrying),
+        human::count(tenant.scheduled + tenant.blocked + tenant.available + tenant.retrying),
         human::count(tenant.running),
         human::count(tenant.totals.succeeded),
         human::count(tenant.totals.dead),
         human::count(tenant.totals.failures),
         human::duration(tenant.totals.run_time),
     ]
-}
-
-fn rate(limit: RateLimit) -> String {
-    let burst = if limit.burst == 0 { limit.count } else { limit.burst };
-    // `100/s` rather than `100/1s`, as it is given on the command line.
-    let period = human::duration(limit.period);
-    let alone = period
-        .strip_prefix('1')
-        .filter(|unit| matches!(*unit, "s" | "m" | "h" | "d"));
-    format!("{}/{}, burst {burst}", limit.count, alone.unwrap_or(&period))
 }
 
 pub(crate) const WORKERS: [&str; 9] = [
@@ -256,7 +261,7 @@ pub(crate) fn status(status: &ClusterStatus) -> String {
         .leader_id
         .map_or_else(|| "none known".to_owned(), |id| format!("node {id}"));
     format!(
-        "cluster     {}\nleader      {leader} in term {}\nanswered by node {}, version {}\nlog         last {}, committed {}, applied {}\nlive jobs   {} scheduled, {} available, {} running, {} retrying\ndurability  {}\n",
+        "cluster     {}\nleader      {leader} in term {}\nanswered by node {}, version {}\nlog         last {}, committed {}, applied {}\nlive jobs   {} scheduled, {} blocked, {} available, {} running, {} retrying\ndurability  {}\n",
         status.cluster_id,
         status.term,
         status.node_id,
@@ -265,6 +270,7 @@ pub(crate) fn status(status: &ClusterStatus) -> String {
         human::count(status.committed_index),
         human::count(status.applied_index),
         human::count(status.scheduled),
+        human::count(status.blocked),
         human::count(status.available),
         human::count(status.running),
         human::count(status.retrying),
@@ -313,6 +319,11 @@ mod tests {
             idempotency_key: Some("order-17".into()),
             metadata: BTreeMap::new(),
             changed_index: 42,
+            limit_keys: BTreeMap::from([("api".to_owned(), 1), ("disk".to_owned(), 3)]),
+            cost: 1,
+            ordering_key: Some("account:7".into()),
+            ordering_policy: Some(OrderingPolicy::Strict),
+            sequence: 77,
         }
     }
 
@@ -344,6 +355,8 @@ ended         1970-01-01T00:02:45.000Z (1m ago)
 last run      5s
 error         Timeout: no answer
 key           order-17
+limit keys    api, 3*disk
+order         account:7 at 77, strict
 payload       12 B of application/json: {\"to\":\"ada\"}";
         assert_eq!(job_page(&dead_job(), now), expected);
     }
@@ -361,24 +374,16 @@ payload       12 B of application/json: {\"to\":\"ada\"}";
     }
 
     #[test]
-    fn a_tenant_with_limits() {
+    fn a_tenant_in_a_list() {
         let info = TenantInfo {
             name: "docs".into(),
             weight: 300,
-            rate_limit: Some(RateLimit {
-                count: 50,
-                period: Duration::from_secs(1),
-                burst: 0,
-            }),
             available: 1_200,
             retrying: 3,
             running: 8,
             ..TenantInfo::default()
         };
-        assert_eq!(
-            tenant(&info).join(" | "),
-            "docs | 300 | 50/s, burst 50 | - | 1,203 | 8 | 0 | 0 | 0 | 0ms"
-        );
+        assert_eq!(tenant(&info).join(" | "), "docs | 300 | 1,203 | 8 | 0 | 0 | 0 | 0ms");
         assert_eq!(TENANTS.len(), tenant(&info).len());
     }
 

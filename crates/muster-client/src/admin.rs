@@ -8,7 +8,7 @@ use muster_proto::v1::worker_service_client::WorkerServiceClient;
 
 use crate::client::Client;
 use crate::error::Result;
-use crate::views::{ClusterStatus, QueueInfo, RateLimit, TenantInfo, WorkerInfo};
+use crate::views::{ClusterStatus, QueueInfo, TenantInfo, WorkerInfo};
 
 /// A tenant to be created. What is not set has the cluster's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,10 +17,6 @@ pub struct NewTenant {
     pub name: String,
     /// Share relative to others, 1–10,000; 0 means 100.
     pub weight: u32,
-    /// Limit on starts.
-    pub rate_limit: Option<RateLimit>,
-    /// Most jobs running at once; 0: no limit.
-    pub concurrency_limit: u32,
     /// Largest payload in bytes, up to 8 MiB; 0 means 1 MiB.
     pub payload_bytes_max: u32,
 }
@@ -40,10 +36,6 @@ impl NewTenant {
 pub struct TenantChange {
     /// Share relative to others, 1–10,000.
     pub weight: Option<u32>,
-    /// `Some(None)` removes the limit.
-    pub rate_limit: Option<Option<RateLimit>>,
-    /// Most jobs running at once; 0: no limit.
-    pub concurrency_limit: Option<u32>,
     /// Largest payload in bytes.
     pub payload_bytes_max: Option<u32>,
 }
@@ -94,8 +86,6 @@ impl Client {
             tenant: Some(v1::Tenant {
                 name: tenant.name,
                 weight: tenant.weight,
-                rate_limit: tenant.rate_limit.map(RateLimit::to_proto),
-                concurrency_limit: tenant.concurrency_limit,
                 payload_bytes_max: tenant.payload_bytes_max,
                 ..v1::Tenant::default()
             }),
@@ -114,9 +104,6 @@ impl Client {
         let message = v1::UpdateTenantRequest {
             name: name.to_owned(),
             weight: change.weight,
-            rate_limit: change.rate_limit.flatten().map(RateLimit::to_proto),
-            clear_rate_limit: change.rate_limit == Some(None),
-            concurrency_limit: change.concurrency_limit,
             payload_bytes_max: change.payload_bytes_max,
         };
         let response = self

@@ -7,7 +7,8 @@ use muster_proto::v1;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::views::{JobFailure, JobState};
+use crate::states::JobState;
+use crate::views::JobFailure;
 
 /// The `domain` of Muster's `google.rpc.ErrorInfo`: only the servers of the cluster write it.
 const DOMAIN: &str = "muster";

@@ -10,7 +10,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Error;
 use crate::id::JobId;
-use crate::views::{Priority, duration};
+use crate::states::Priority;
+use crate::views::duration;
 
 /// Media type of typed payloads.
 pub(crate) const JSON: &str = "application/json";
@@ -118,6 +119,17 @@ impl Backoff {
     }
 }
 
+/// What becomes of the jobs behind a job of their ordering key that died.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderingPolicy {
+    /// They go on.
+    #[default]
+    SkipDead,
+    /// They wait until the dead job is redriven and ends otherwise, or until an operator releases the key.
+    Strict,
+}
+
 /// When a job may start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Start {
@@ -148,6 +160,9 @@ pub struct Enqueue {
     expires_in: Option<Duration>,
     required_labels: HashMap<String, String>,
     metadata: HashMap<String, String>,
+    limit_keys: HashMap<String, u32>,
+    cost: Option<u32>,
+    ordering: Option<(String, OrderingPolicy)>,
     deadline: Option<Duration>,
 }
 
@@ -235,6 +250,36 @@ impl Enqueue {
         self
     }
 
+    /// A limit key, e.g. `stripe:acct_7`: 1 to 128 visible ASCII characters other than `*`; at most 8. The job starts only
+    /// when the limits of all its keys, which stand in the cluster's rule book, admit it at once.
+    pub fn limit_key(self, key: impl Into<String>) -> Self {
+        self.limit_key_costing(key, 1)
+    }
+
+    /// The same, with the tokens that each start takes of the key's rate, 1–1,000,000.
+    pub fn limit_key_costing(mut self, key: impl Into<String>, cost: u32) -> Self {
+        self.limit_keys.insert(key.into(), cost);
+        self
+    }
+
+    /// Tokens that each start takes of the rates of cluster, tenant, queue and kind, 1–1,000,000. Default 1.
+    pub fn cost(mut self, cost: u32) -> Self {
+        self.cost = Some(cost);
+        self
+    }
+
+    /// Jobs of one key (at most 256 bytes) in a queue run one at a time, in the order of their acceptance. One that waits
+    /// for its time or its backoff holds up those behind it; one that dies lets the next one go.
+    pub fn ordering_key(self, key: impl Into<String>) -> Self {
+        self.ordered(key, OrderingPolicy::SkipDead)
+    }
+
+    /// The same, with what becomes of those behind a job that dies.
+    pub fn ordered(mut self, key: impl Into<String>, policy: OrderingPolicy) -> Self {
+        self.ordering = Some((key.into(), policy));
+        self
+    }
+
     /// How long the call may take, retries included. Default: the client's.
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
@@ -251,6 +296,8 @@ impl Enqueue {
         required_labels.extend(self.required_labels.drain());
         let mut metadata = defaults.metadata;
         metadata.extend(self.metadata.drain());
+        let mut limit_keys = defaults.limit_keys;
+        limit_keys.extend(self.limit_keys.drain());
         Self {
             id: self.id.or(defaults.id),
             queue: self.queue.or(defaults.queue),
@@ -264,6 +311,9 @@ impl Enqueue {
             expires_in: self.expires_in.or(defaults.expires_in),
             required_labels,
             metadata,
+            limit_keys,
+            cost: self.cost.or(defaults.cost),
+            ordering: self.ordering.or(defaults.ordering),
             deadline: self.deadline.or(defaults.deadline),
         }
     }
@@ -274,6 +324,13 @@ impl Enqueue {
             Some(Start::At(at)) => (Some(at.into()), None),
             Some(Start::After(delay)) => (None, duration(delay)),
             None => (None, None),
+        };
+        let keys = self.limit_keys.into_iter();
+        let (ordering_key, policy) = self.ordering.unwrap_or_default();
+        let ordering_policy = match policy {
+            _ if ordering_key.is_empty() => v1::OrderingPolicy::Unspecified,
+            OrderingPolicy::SkipDead => v1::OrderingPolicy::SkipDead,
+            OrderingPolicy::Strict => v1::OrderingPolicy::Strict,
         };
         let spec = v1::JobSpec {
             id: id.to_string(),
@@ -292,6 +349,10 @@ impl Enqueue {
             expires_in: self.expires_in.and_then(duration),
             required_labels: self.required_labels,
             metadata: self.metadata,
+            limit_keys: keys.map(|(key, cost)| v1::LimitKey { key, cost }).collect(),
+            cost: self.cost.unwrap_or_default(),
+            ordering_key,
+            ordering_policy: ordering_policy.into(),
         };
         (id, spec)
     }
@@ -370,6 +431,22 @@ mod tests {
         assert_eq!((spec.max_attempts, spec.priority), (5, Priority::High.to_proto()));
         assert_eq!(spec.metadata.len(), 2);
         assert_eq!(&spec.payload.unwrap().data[..], br#"{"width":7}"#);
+    }
+
+    #[test]
+    fn limits_and_order_go_along() {
+        let (_, spec) = Enqueue::new()
+            .limit_key("a")
+            .limit_key_costing("b", 3)
+            .cost(2)
+            .ordered("account:7", OrderingPolicy::Strict)
+            .raw(RawJob::new("k", "x"));
+        let mut keys: Vec<_> = spec.limit_keys.iter().map(|key| (key.key.as_str(), key.cost)).collect();
+        keys.sort_unstable();
+        assert_eq!((keys, spec.cost), (vec![("a", 1), ("b", 3)], 2));
+        assert_eq!(spec.ordering_policy(), v1::OrderingPolicy::Strict);
+        let (_, plain) = Enqueue::new().raw(RawJob::new("k", "x"));
+        assert_eq!((plain.cost, plain.ordering_policy), (0, 0));
     }
 
     #[test]

@@ -16,7 +16,8 @@ use crate::error::{Attempt, Error, Result, local, settle};
 use crate::id::JobId;
 use crate::job::{Enqueue, Job, RawJob, decode_output};
 use crate::producer::Entry;
-use crate::views::{JobInfo, JobPage, JobState};
+use crate::states::JobState;
+use crate::views::{JobInfo, JobPage};
 
 /// Jobs of one all-or-nothing call at most.
 const MANY_MAX: usize = 10_000;

@@ -50,8 +50,10 @@ mod error;
 mod id;
 mod job;
 mod jobs;
+mod limits;
 mod members;
 mod producer;
+mod states;
 mod views;
 #[cfg(feature = "worker")]
 mod worker;
@@ -61,12 +63,13 @@ pub use backup::{ArchiveInfo, BackupInfo, BackupProgress, BackupStatus};
 pub use client::{Client, ClientBuilder, DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_DEADLINE};
 pub use error::{Error, Reason, Result};
 pub use id::JobId;
-pub use job::{Backoff, Enqueue, Job, RawJob};
+pub use job::{Backoff, Enqueue, Job, OrderingPolicy, RawJob};
 pub use jobs::{Enqueued, JobHandle, ListJobs};
+pub use limits::{HeldOrder, Limit, LimitInfo, LimitLevel, LimitSelector, LimiterInfo, LimiterState, RateLimit};
+pub use states::{JobState, Priority};
 pub use tonic::Code;
 pub use views::{
-    ClusterStatus, JobFailure, JobInfo, JobPage, JobState, MemberInfo, Priority, QueueInfo, RateLimit, TenantInfo,
-    TenantTotals, WorkerInfo,
+    ClusterStatus, JobFailure, JobInfo, JobPage, MemberInfo, QueueInfo, TenantInfo, TenantTotals, WorkerInfo,
 };
 #[cfg(feature = "worker")]
 pub use worker::{Context, JobError, RawPayload, StopReason, Worker, WorkerBuilder, WorkerStats, shutdown_signal};

@@ -2,202 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use muster_proto::v1;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::error::Error;
-
-/// Where a job stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum JobState {
-    /// Waits for its time.
-    Scheduled,
-    /// Waits for other jobs.
-    Blocked,
-    /// May start as soon as a worker, its tenant's share and its limits allow.
-    Available,
-    /// A worker holds its lease.
-    Running,
-    /// An attempt failed; waits for its backoff.
-    Retrying,
-    /// Ended well. Terminal.
-    Succeeded,
-    /// Ended without success, waits for an operator. Terminal until redriven.
-    Dead,
-    /// Ended by request. Terminal.
-    Cancelled,
-    /// Never started in time. Terminal.
-    Expired,
-    /// A state that this version of the client does not know.
-    Unknown,
-}
-
-impl JobState {
-    /// All states that a filter can ask for.
-    pub const ALL: [Self; 9] = [
-        Self::Scheduled,
-        Self::Blocked,
-        Self::Available,
-        Self::Running,
-        Self::Retrying,
-        Self::Succeeded,
-        Self::Dead,
-        Self::Cancelled,
-        Self::Expired,
-    ];
-
-    /// True when the job has ended.
-    pub fn is_terminal(self) -> bool {
-        matches!(self, Self::Succeeded | Self::Dead | Self::Cancelled | Self::Expired)
-    }
-
-    /// In lower case, as in the documentation.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Scheduled => "scheduled",
-            Self::Blocked => "blocked",
-            Self::Available => "available",
-            Self::Running => "running",
-            Self::Retrying => "retrying",
-            Self::Succeeded => "succeeded",
-            Self::Dead => "dead",
-            Self::Cancelled => "cancelled",
-            Self::Expired => "expired",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    pub(crate) fn from_proto(state: i32) -> Self {
-        match v1::JobState::try_from(state) {
-            Ok(v1::JobState::Scheduled) => Self::Scheduled,
-            Ok(v1::JobState::Blocked) => Self::Blocked,
-            Ok(v1::JobState::Available) => Self::Available,
-            Ok(v1::JobState::Running) => Self::Running,
-            Ok(v1::JobState::Retrying) => Self::Retrying,
-            Ok(v1::JobState::Succeeded) => Self::Succeeded,
-            Ok(v1::JobState::Dead) => Self::Dead,
-            Ok(v1::JobState::Cancelled) => Self::Cancelled,
-            Ok(v1::JobState::Expired) => Self::Expired,
-            Ok(v1::JobState::Unspecified) | Err(_) => Self::Unknown,
-        }
-    }
-
-    pub(crate) fn to_proto(self) -> i32 {
-        let state = match self {
-            Self::Scheduled => v1::JobState::Scheduled,
-            Self::Blocked => v1::JobState::Blocked,
-            Self::Available => v1::JobState::Available,
-            Self::Running => v1::JobState::Running,
-            Self::Retrying => v1::JobState::Retrying,
-            Self::Succeeded => v1::JobState::Succeeded,
-            Self::Dead => v1::JobState::Dead,
-            Self::Cancelled => v1::JobState::Cancelled,
-            Self::Expired => v1::JobState::Expired,
-            Self::Unknown => v1::JobState::Unspecified,
-        };
-        state.into()
-    }
-}
-
-impl fmt::Display for JobState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for JobState {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or_else(|| Error::Invalid {
-                field: "state",
-                message: format!("{text:?} is none of {}", Self::ALL.map(Self::as_str).join(", ")),
-            })
-    }
-}
-
-/// Urgency within the tenant. Each level below critical counts as one aging step (30 s) of waiting.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Priority {
-    /// First.
-    Critical,
-    /// Before normal.
-    High,
-    /// The default.
-    #[default]
-    Normal,
-    /// After normal.
-    Low,
-    /// Last.
-    Bulk,
-}
-
-impl Priority {
-    /// All levels, most urgent first.
-    pub const ALL: [Self; 5] = [Self::Critical, Self::High, Self::Normal, Self::Low, Self::Bulk];
-
-    /// In lower case, as in the documentation.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Critical => "critical",
-            Self::High => "high",
-            Self::Normal => "normal",
-            Self::Low => "low",
-            Self::Bulk => "bulk",
-        }
-    }
-
-    pub(crate) fn from_proto(priority: i32) -> Self {
-        match v1::Priority::try_from(priority) {
-            Ok(v1::Priority::Critical) => Self::Critical,
-            Ok(v1::Priority::High) => Self::High,
-            Ok(v1::Priority::Low) => Self::Low,
-            Ok(v1::Priority::Bulk) => Self::Bulk,
-            Ok(v1::Priority::Normal | v1::Priority::Unspecified) | Err(_) => Self::Normal,
-        }
-    }
-
-    pub(crate) fn to_proto(self) -> i32 {
-        let priority = match self {
-            Self::Critical => v1::Priority::Critical,
-            Self::High => v1::Priority::High,
-            Self::Normal => v1::Priority::Normal,
-            Self::Low => v1::Priority::Low,
-            Self::Bulk => v1::Priority::Bulk,
-        };
-        priority.into()
-    }
-}
-
-impl fmt::Display for Priority {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Priority {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL
-            .into_iter()
-            .find(|priority| priority.as_str() == text)
-            .ok_or_else(|| Error::Invalid {
-                field: "priority",
-                message: format!("{text:?} is none of {}", Self::ALL.map(Self::as_str).join(", ")),
-            })
-    }
-}
+use crate::job::OrderingPolicy;
+use crate::states::{JobState, Priority};
 
 /// A failure as the handler reported it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -274,10 +86,25 @@ pub struct JobInfo {
     pub metadata: BTreeMap<String, String>,
     /// Log index of its last change: grows with every change.
     pub changed_index: u64,
+    /// Limit keys, with the tokens that a start takes of each.
+    pub limit_keys: BTreeMap<String, u32>,
+    /// Tokens that a start takes of the rates of cluster, tenant, queue and kind.
+    pub cost: u32,
+    /// Key of the jobs that run in order with it.
+    pub ordering_key: Option<String>,
+    /// What becomes of those behind it if it dies.
+    pub ordering_policy: Option<OrderingPolicy>,
+    /// Its place among the jobs of its ordering key; 0 without one.
+    pub sequence: u64,
 }
 
 impl From<v1::Job> for JobInfo {
     fn from(job: v1::Job) -> Self {
+        let ordering_policy = match job.ordering_policy() {
+            v1::OrderingPolicy::Unspecified => None,
+            v1::OrderingPolicy::SkipDead => Some(OrderingPolicy::SkipDead),
+            v1::OrderingPolicy::Strict => Some(OrderingPolicy::Strict),
+        };
         let payload = job.payload.unwrap_or_default();
         Self {
             id: job.id,
@@ -306,6 +133,11 @@ impl From<v1::Job> for JobInfo {
             idempotency_key: (!job.idempotency_key.is_empty()).then_some(job.idempotency_key),
             metadata: job.metadata.into_iter().collect(),
             changed_index: job.changed_index,
+            limit_keys: job.limit_keys.into_iter().map(|key| (key.key, key.cost)).collect(),
+            cost: job.cost,
+            ordering_key: (!job.ordering_key.is_empty()).then_some(job.ordering_key),
+            ordering_policy,
+            sequence: job.sequence,
         }
     }
 }
@@ -330,6 +162,8 @@ pub struct QueueInfo {
     pub note: String,
     /// Jobs that wait for their time.
     pub scheduled: u64,
+    /// Jobs that wait for an earlier one of their ordering key.
+    pub blocked: u64,
     /// Jobs that may start.
     pub available: u64,
     /// Jobs under lease.
@@ -349,41 +183,12 @@ impl From<v1::Queue> for QueueInfo {
             paused: queue.paused,
             note: queue.note,
             scheduled: queue.scheduled,
+            blocked: queue.blocked,
             available: queue.available,
             running: queue.running,
             retrying: queue.retrying,
             oldest_wait: queue.oldest_wait.and_then(|wait| wait.try_into().ok()),
             unroutable: queue.unroutable,
-        }
-    }
-}
-
-/// At most `count` starts per `period`, `burst` at once after a quiet time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RateLimit {
-    /// Starts per period, 1–1,000,000,000.
-    pub count: u32,
-    /// 1 ms–31 days.
-    pub period: Duration,
-    /// Starts allowed at once; 0 means `count`.
-    pub burst: u32,
-}
-
-impl RateLimit {
-    /// `count` starts per second, a second's worth at once.
-    pub fn per_second(count: u32) -> Self {
-        Self {
-            count,
-            period: Duration::from_secs(1),
-            burst: 0,
-        }
-    }
-
-    pub(crate) fn to_proto(self) -> v1::RateLimit {
-        v1::RateLimit {
-            count: self.count,
-            period: duration(self.period),
-            burst: self.burst,
         }
     }
 }
@@ -395,16 +200,14 @@ pub struct TenantInfo {
     pub name: String,
     /// Share relative to others.
     pub weight: u32,
-    /// Limit on starts.
-    pub rate_limit: Option<RateLimit>,
-    /// Most jobs running at once; 0: no limit.
-    pub concurrency_limit: u32,
     /// Largest payload in bytes.
     pub payload_bytes_max: u32,
     /// Counts since creation.
     pub totals: TenantTotals,
     /// Jobs that wait for their time.
     pub scheduled: u64,
+    /// Jobs that wait for an earlier one of their ordering key.
+    pub blocked: u64,
     /// Jobs that may start.
     pub available: u64,
     /// Jobs under lease.
@@ -442,15 +245,6 @@ impl From<v1::Tenant> for TenantInfo {
         Self {
             name: tenant.name,
             weight: tenant.weight,
-            rate_limit: tenant.rate_limit.map(|limit| RateLimit {
-                count: limit.count,
-                period: limit
-                    .period
-                    .and_then(|period| period.try_into().ok())
-                    .unwrap_or(Duration::from_secs(1)),
-                burst: limit.burst,
-            }),
-            concurrency_limit: tenant.concurrency_limit,
             payload_bytes_max: tenant.payload_bytes_max,
             totals: TenantTotals {
                 enqueued: totals.enqueued,
@@ -467,6 +261,7 @@ impl From<v1::Tenant> for TenantInfo {
                     .unwrap_or_default(),
             },
             scheduled: tenant.scheduled,
+            blocked: tenant.blocked,
             available: tenant.available,
             running: tenant.running,
             retrying: tenant.retrying,
@@ -497,6 +292,8 @@ pub struct ClusterStatus {
     pub version: String,
     /// Live jobs that wait for their time.
     pub scheduled: u64,
+    /// Live jobs that wait for an earlier one of their ordering key.
+    pub blocked: u64,
     /// Live jobs that may start.
     pub available: u64,
     /// Live jobs under lease.
@@ -555,6 +352,7 @@ impl From<v1::GetStatusResponse> for ClusterStatus {
                 .collect(),
             version: status.version,
             scheduled: status.scheduled,
+            blocked: status.blocked,
             available: status.available,
             running: status.running,
             retrying: status.retrying,
@@ -631,20 +429,6 @@ fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S:
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_and_proto_values_go_there_and_back() {
-        for state in JobState::ALL {
-            assert_eq!(state.as_str().parse::<JobState>().unwrap(), state);
-            assert_eq!(JobState::from_proto(state.to_proto()), state);
-        }
-        for priority in Priority::ALL {
-            assert_eq!(priority.as_str().parse::<Priority>().unwrap(), priority);
-            assert_eq!(Priority::from_proto(priority.to_proto()), priority);
-        }
-        assert_eq!(JobState::from_proto(99), JobState::Unknown);
-        assert!("odd".parse::<JobState>().is_err());
-    }
 
     #[test]
     fn times_serialise_as_text() {

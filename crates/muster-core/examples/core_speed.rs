@@ -87,6 +87,7 @@ impl Load {
                     available_at: 0,
                     idempotency_key: None,
                     options: JobOptions::default(),
+                    ordering: None,
                     metadata: Vec::new(),
                     seed: 1,
                     origin: Origin::Api,

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::command::WorkerClass;
+use crate::fleet::FleetId;
 use crate::hash::FixedState;
 use crate::ids::SessionId;
 use crate::lane::Turn;
@@ -15,11 +16,13 @@ pub(crate) type Ready = (Reverse<u64>, u64, SessionId, u32);
 #[derive(Debug)]
 pub(crate) struct Class {
     pub(crate) what: Arc<WorkerClass>,
+    /// The fleet it belongs to.
+    pub(crate) fleet: FleetId,
     /// Open sessions.
     pub(crate) sessions: u32,
-    /// By tenant: its waiting lanes that this class serves, by turn. Never empty sets.
+    /// By tenant: its shown lanes that this class serves, by turn. Never empty sets.
     pub(crate) heads: HashMap<u32, BTreeSet<(Turn, u32)>, FixedState>,
-    /// Tenants with waiting lanes and open gates, by virtual time.
+    /// Tenants with shown lanes and open gates, by their tags in the fleet.
     pub(crate) runnable: BTreeSet<(u64, u32)>,
     /// Sessions with free credits.
     pub(crate) ready: BTreeSet<Ready>,
@@ -28,9 +31,10 @@ pub(crate) struct Class {
 }
 
 impl Class {
-    pub(crate) fn new(what: Arc<WorkerClass>) -> Self {
+    pub(crate) fn new(what: Arc<WorkerClass>, fleet: FleetId) -> Self {
         Self {
             what,
+            fleet,
             sessions: 0,
             heads: HashMap::default(),
             runnable: BTreeSet::new(),

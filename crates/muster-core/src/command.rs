@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{JobId, LeaseId, LogIndex, Millis, Name, NodeId, SessionId, Timestamp};
 use crate::job::{JobError, JobSpec};
+use crate::limit::{LimitRule, LimitSelector};
 
 /// Commands of many callers that share one log entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,6 +122,31 @@ pub enum Command {
     /// Lets due timers fire: at most a batch of them, oldest first. By the leader when [`crate::Core::next_due`] has
     /// come. Carries nothing: `stamped_at` of the batch is the time.
     Tick,
+
+    // ---- limits and order ----
+    /// Sets a rule of the rule book, or replaces the one with the same selector. By the API. What was used of the old
+    /// limit counts for the new one. Refused when a number is out of its range, when an exact tenant does not exist, or
+    /// when the book is full.
+    SetLimit(Box<LimitRule>),
+    /// Takes a rule out of the rule book; a success also when it is not there. By the API.
+    DeleteLimit(LimitSelector),
+    /// Forgets that a worker reported a key as throttled, so that its jobs may start again. By the API.
+    OpenKey {
+        /// Owner.
+        tenant: Name,
+        /// The limit key.
+        key: Name,
+    },
+    /// Lets the jobs go on that wait behind a dead job of their ordering key. By the API, for an operator who does not
+    /// want to redrive it. A success also when nothing is held.
+    ReleaseOrder {
+        /// Owner.
+        tenant: Name,
+        /// The queue.
+        queue: Name,
+        /// The ordering key.
+        key: Name,
+    },
 }
 
 /// How one attempt ended, by the worker's word.
@@ -160,6 +186,15 @@ pub enum AttemptOutcome {
     },
     /// Stopped at the handler after a cancel was asked for. Of a job nobody asked to cancel: a failure.
     Cancelled,
+    /// A service behind the handler is throttling (an HTTP 429): no job with this limit key starts for `retry_after`.
+    /// The job itself is available again at once, in its old place, the attempt not counted. If the job does not carry
+    /// the key, no key is closed and the job alone waits.
+    Throttled {
+        /// One of the job's limit keys.
+        key: Name,
+        /// How long, from 1 ms.
+        retry_after: Millis,
+    },
 }
 
 /// A worker's session as it is replicated.
@@ -209,10 +244,6 @@ pub struct KindVersions {
 pub struct TenantSettings {
     /// Share relative to other tenants, 1–10,000. Default 100.
     pub weight: u32,
-    /// Limit on starts; `None` = none.
-    pub rate_limit: Option<RateLimit>,
-    /// Most jobs running at once; 0 = no limit.
-    pub concurrency_limit: u32,
     /// One priority level is worth this much waiting. Default 30 s.
     pub aging: Millis,
     /// Largest payload in bytes, up to 8 MiB. Default 1 MiB. Checked before a job is proposed.
@@ -223,22 +254,8 @@ impl Default for TenantSettings {
     fn default() -> Self {
         Self {
             weight: 100,
-            rate_limit: None,
-            concurrency_limit: 0,
             aging: 30_000,
             payload_bytes_max: 1 << 20,
         }
     }
-}
-
-/// At most `count` starts per `period`, and `burst` at once after a quiet time. Over any window of length L no more
-/// than `burst + count × L / period` starts happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RateLimit {
-    /// Starts per period, 1–1,000,000,000.
-    pub count: u32,
-    /// Length of the period in milliseconds, 1 ms–31 days.
-    pub period: Millis,
-    /// Starts allowed at once, from 1.
-    pub burst: u32,
 }

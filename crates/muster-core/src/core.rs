@@ -1,20 +1,25 @@
 //! The replicated state and its one way of change.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::book::Book;
 use crate::class::Class;
 use crate::command::{TenantSettings, WorkerClass};
 use crate::dirty::Dirty;
 use crate::ended::Ring;
+use crate::fleet::{Fleet, FleetId};
+use crate::gate::{CLUSTER, Gate, GateKey};
 use crate::hash::{Effects, FixedState};
 use crate::ids::{JobId, LogIndex, Name, SessionId, TenantId, Timestamp};
 use crate::lane::Lane;
+use crate::limit::LimitLevel;
 use crate::live::Job;
+use crate::order::Order;
 use crate::query::LiveCounts;
 use crate::reply::Event;
 use crate::route::Routes;
-use crate::row::MetaRow;
+use crate::row::{FleetKey, MetaRow};
 use crate::session::Session;
 use crate::slab::Slab;
 use crate::tenant::{Queue, Tenant};
@@ -30,8 +35,8 @@ pub(crate) const ENDED: u32 = 0x8000_0000;
 
 /// The replicated state.
 ///
-/// Everything but `meta`, the tenants' and sessions' rows, the jobs and the ring of ended ones is an index that follows
-/// from them; `check_invariants` recounts it and `restore` rebuilds it.
+/// Everything but `meta`, the rows of tenants, sessions, fleets, rules, gates and held orders, the jobs and the ring of
+/// ended ones is an index that follows from them; `check_invariants` recounts it and `restore` rebuilds it.
 #[derive(Debug)]
 pub struct Core {
     pub(crate) meta: MetaRow,
@@ -40,11 +45,27 @@ pub struct Core {
     pub(crate) tenant_of: BTreeMap<Name, u32>,
     pub(crate) queues: Slab<Queue>,
     pub(crate) lanes: Slab<Lane>,
-    /// By (tenant, route).
-    pub(crate) lane_of: HashMap<(u32, u32), u32, FixedState>,
+    /// First lane by hash of tenant, route and limits.
+    pub(crate) lane_of: HashMap<u64, u32, FixedState>,
     pub(crate) routes: Routes,
     pub(crate) classes: Slab<Class>,
     pub(crate) class_of: BTreeMap<Arc<WorkerClass>, u32>,
+    pub(crate) fleets: HashMap<FleetId, Fleet, FixedState>,
+    pub(crate) fleet_of: BTreeMap<FleetKey, FleetId>,
+    /// Fleets without sessions, longest first.
+    pub(crate) idle_fleets: BTreeSet<(Timestamp, FleetId)>,
+    pub(crate) book: Book,
+    /// The cluster's is number 0 and always there.
+    pub(crate) gates: Slab<Gate>,
+    pub(crate) gate_of: HashMap<GateKey, u32, FixedState>,
+    pub(crate) gate_timers: BTreeSet<(Timestamp, GateKey)>,
+    /// Gates that may refuse a start, and paused queues. As long as there are none, no gate is looked at.
+    pub(crate) limited: u32,
+    /// Lanes that are parked at gates.
+    pub(crate) parked: u32,
+    pub(crate) orders: Slab<Order>,
+    /// By queue and key.
+    pub(crate) order_of: HashMap<(u32, Name), u32, FixedState>,
     /// Classes that may have something to assign.
     pub(crate) hot: Vec<u32>,
     pub(crate) jobs: Slab<Job>,
@@ -90,6 +111,7 @@ impl Core {
     pub fn new() -> Self {
         let mut core = Self::empty();
         core.meta.next_tenant = 1;
+        core.meta.next_fleet = 1;
         core.dirty.meta = true;
         for name in [DEFAULT_TENANT, SYSTEM_TENANT] {
             core.add_tenant(name.into(), TenantSettings::default());
@@ -98,7 +120,7 @@ impl Core {
     }
 
     pub(crate) fn empty() -> Self {
-        Self {
+        let mut core = Self {
             meta: MetaRow::default(),
             tenants: Vec::new(),
             tenant_of: BTreeMap::new(),
@@ -108,6 +130,17 @@ impl Core {
             routes: Routes::default(),
             classes: Slab::default(),
             class_of: BTreeMap::new(),
+            fleets: HashMap::default(),
+            fleet_of: BTreeMap::new(),
+            idle_fleets: BTreeSet::new(),
+            book: Book::default(),
+            gates: Slab::default(),
+            gate_of: HashMap::default(),
+            gate_timers: BTreeSet::new(),
+            limited: 0,
+            parked: 0,
+            orders: Slab::default(),
+            order_of: HashMap::default(),
             hot: Vec::new(),
             jobs: Slab::default(),
             ids: HashMap::default(),
@@ -123,7 +156,11 @@ impl Core {
             content_type: "".into(),
             #[cfg(feature = "seeded-bugs")]
             defect: None,
-        }
+        };
+        let cluster = core.gate_number(LimitLevel::Cluster, 0, &"".into(), 0);
+        core.hold_gate(cluster);
+        debug_assert_eq!(cluster, CLUSTER);
+        core
     }
 
     /// Makes a tenant; returns its number.
@@ -131,9 +168,9 @@ impl Core {
         let number = self.tenants.len() as u32;
         let id = TenantId(self.meta.next_tenant);
         self.meta.next_tenant += 1;
-        self.tenants
-            .push(Tenant::fresh(id, name.clone(), settings, self.meta.virtual_time));
+        self.tenants.push(Tenant::fresh(id, name.clone(), settings));
         self.tenant_of.insert(name, number);
+        self.tenant_gate(number);
         self.mark_tenant(number);
         number
     }
@@ -146,11 +183,11 @@ impl Core {
 
     /// The earliest replicated time at which a `Tick` would do something.
     pub fn next_due(&self) -> Option<Timestamp> {
-        if self.hot.is_empty() {
-            self.timers.first()
-        } else {
-            Some(self.meta.now)
+        if !self.hot.is_empty() {
+            return Some(self.meta.now);
         }
+        let gate = self.gate_timers.first().map(|(at, _)| *at);
+        self.timers.first().into_iter().chain(gate).min()
     }
 
     /// Counters: cluster id, applied index, replicated time, state hash, floor of remembered ended jobs.

@@ -77,7 +77,7 @@ defects! {
     BackoffHalved,
     /// The cancel of a waiting job is answered and not done.
     CancelNotDone,
-    /// A tenant parked by its rate limit is never woken.
+    /// A gate that was shut by its rate never opens.
     LostWakeup,
     /// One lease of a lost session is not taken back.
     LeaseLeftBehind,
@@ -123,6 +123,20 @@ defects! {
     QueueMiscounted,
     /// The start of an attempt does not raise the job's version.
     VersionNotRaised,
+    /// A report under a lost lease frees the places of its job at its limit keys once more.
+    LateReportFrees,
+    /// A start takes one token whatever it costs.
+    CostIgnored,
+    /// Of several limit keys the first one alone is asked.
+    FirstKeyOnly,
+    /// A job starts before an earlier one of its ordering key has ended.
+    OrderOvertaken,
+    /// A dead job of a strict ordering key lets the next one go.
+    HoldForgotten,
+    /// Less specific rules win.
+    WidestRuleWins,
+    /// A throttled key goes on.
+    ThrottleIgnored,
 }
 
 #[cfg(feature = "seeded-bugs")]
@@ -154,8 +168,8 @@ impl Core {
         match defect {
             Defect::KeysLostInRestore => self.keys.clear(),
             Defect::TokensBackInRestore => {
-                for tenant in &mut self.tenants {
-                    tenant.row.rate_state = 0;
+                for gate in self.gates.iter_mut() {
+                    gate.arrival = 0;
                 }
             }
             Defect::EndedLostInRestore => {
@@ -170,8 +184,9 @@ impl Core {
             }
             Defect::SharesLostInRestore => {
                 let waiting = self.classes.iter().any(|(_, class)| !class.runnable.is_empty());
-                for tenant in self.tenants.iter_mut().filter(|_| !waiting) {
-                    tenant.row.virtual_time = 0;
+                let tenants = self.tenants.iter_mut().filter(|_| !waiting);
+                for share in tenants.flat_map(|tenant| &mut tenant.shares) {
+                    share.row.tag = 0;
                 }
             }
             _ => {}

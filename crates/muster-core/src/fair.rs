@@ -1,14 +1,20 @@
-//! Fair sharing of workers among tenants: virtual time, and who is runnable for whom.
+//! Fair sharing of workers among tenants: start-time fair queueing, within each fleet.
 //!
-//! A tenant's virtual time is the run time it has used over its weight. The runnable tenant with the least is served
-//! next. A start charges the kind's mean run time in advance, the end corrects it to the true one. A tenant that
-//! becomes active joins at the least virtual time among those it competes with, so nobody saves up credit.
+//! A tenant's tag in a fleet is the run time it has used there over its weight. The tenant with the least tag is served
+//! next. A start is charged the kind's mean run time in advance, the end corrects it to the true one. The fleet's virtual
+//! time is the tag of the start made last; a tenant whose tag lies behind it was idle or held up by limits, and starts
+//! from there, so nobody saves up credit. Only what was charged too much in advance may still lie behind.
+//!
+//! All of it follows from persisted fields and from what is available, never from which lanes happen to wait at which
+//! gate: a restored core shares as the one that it was taken from.
+
+use std::collections::BTreeSet;
 
 use crate::core::Core;
-use crate::defect::Defect;
-use crate::hash::Effect;
-use crate::ids::{Millis, Timestamp};
-use crate::lane::Turn;
+use crate::fleet::{Fleet, FleetId, KEPT_FOR, KEPT_MAX};
+use crate::ids::Millis;
+use crate::row::{FleetKey, FleetRow, ShareRow};
+use crate::tenant::Share;
 use crate::timer::Timer;
 
 /// Virtual time of one millisecond at weight 1.
@@ -16,7 +22,7 @@ const SCALE: u64 = 10_000;
 /// Unit of `KindCost::mean`: parts of a millisecond.
 const PARTS: u64 = 256;
 
-fn share(cost: Millis, weight: u32) -> u64 {
+fn share_of(cost: Millis, weight: u32) -> u64 {
     cost.saturating_mul(SCALE) / u64::from(weight.max(1))
 }
 
@@ -28,26 +34,50 @@ impl Core {
     }
 
     /// Charges the estimate of a start.
-    pub(crate) fn charge(&mut self, tenant: u32, cost: Millis) {
-        let row = &self.tenants[tenant as usize].row;
-        self.meta.virtual_time = self.meta.virtual_time.max(row.virtual_time);
-        let time = row.virtual_time.saturating_add(share(cost, row.settings.weight));
-        self.set_virtual_time(tenant, time);
+    pub(crate) fn charge(&mut self, tenant: u32, fleet: FleetId, cost: Millis) {
+        let weight = self.tenants[tenant as usize].row.settings.weight;
+        let now = self.virtual_time(fleet);
+        let at = self.share_at(tenant, fleet);
+        let share = &mut self.tenants[tenant as usize].shares[at].row;
+        let start = share.tag.max(now.saturating_sub(share.owed));
+        share.owed = share.owed.min(now.saturating_sub(start));
+        self.set_tag(tenant, at, start.saturating_add(share_of(cost, weight)));
+        if start > now
+            && let Some(state) = self.fleets.get_mut(&fleet)
+        {
+            state.row.virtual_time = start;
+            self.mark_fleet(fleet);
+        }
     }
 
     /// Replaces what was charged for an attempt by what it used. `learn`: the run tells how long the kind runs.
-    pub(crate) fn settle(&mut self, tenant: u32, cost: u32, charged: Millis, used: Millis, learn: bool) {
+    pub(crate) fn settle(
+        &mut self,
+        tenant: u32,
+        fleet: FleetId,
+        cost: u32,
+        charged: Millis,
+        used: Millis,
+        learn: bool,
+    ) {
         let row = &mut self.tenants[tenant as usize].row;
         row.totals.run_ms = row.totals.run_ms.saturating_add(used);
+        let weight = row.settings.weight;
         // Shares cannot be bought with jobs that take no time.
         let used = used.max(1);
-        let weight = row.settings.weight;
-        let time = row
-            .virtual_time
-            .saturating_add(share(used, weight))
-            .saturating_sub(share(charged, weight));
-        // Also when the time stays as it is: the row's totals have changed.
-        self.set_virtual_time(tenant, time);
+        let (charge, use_) = (share_of(charged, weight), share_of(used, weight));
+        if charge != use_ {
+            let at = self.share_at(tenant, fleet);
+            let share = &mut self.tenants[tenant as usize].shares[at];
+            let tag = share.row.tag.saturating_add(use_).saturating_sub(charge);
+            if use_ < charge && share.active > 0 {
+                share.row.owed = share.row.owed.saturating_add(charge - use_);
+            }
+            self.set_tag(tenant, at, tag);
+        }
+        self.prune_shares(tenant);
+        // Also when the tag stays as it is: the row's totals have changed.
+        self.mark_tenant(tenant);
         if learn {
             self.learn(tenant, cost, used);
         }
@@ -72,161 +102,162 @@ impl Core {
         }
     }
 
-    fn set_virtual_time(&mut self, number: u32, time: u64) {
+    /// A lane of the tenant has an available job that this class of the fleet serves. `join`: as something that has
+    /// happened now, not as a state that is restored.
+    pub(crate) fn compete(&mut self, tenant: u32, class: u32, join: bool) {
+        let fleet = self.classes[class].fleet;
+        let at = self.share_at(tenant, fleet);
+        let share = &mut self.tenants[tenant as usize].shares[at];
+        share.active += 1;
+        if share.active == 1 && join {
+            let tag = share.row.tag.max(self.virtual_time(fleet));
+            self.set_tag(tenant, at, tag);
+        }
+    }
+
+    /// That lane has none any more, or the class is gone.
+    pub(crate) fn retire(&mut self, tenant: u32, class: u32) {
+        let fleet = self.classes[class].fleet;
+        let at = self.share_at(tenant, fleet);
+        let share = &mut self.tenants[tenant as usize].shares[at];
+        share.active -= 1;
+        if share.active == 0 {
+            share.row.owed = 0;
+            self.prune_shares(tenant);
+            self.mark_tenant(tenant);
+        }
+    }
+
+    fn virtual_time(&self, fleet: FleetId) -> u64 {
+        self.fleets.get(&fleet).map_or(0, |fleet| fleet.row.virtual_time)
+    }
+
+    /// Place of the tenant's share in the fleet; made if it is not there.
+    fn share_at(&mut self, tenant: u32, fleet: FleetId) -> usize {
+        let now = self.virtual_time(fleet);
+        let shares = &mut self.tenants[tenant as usize].shares;
+        // By fleet, so that a row does not tell in which order the classes of a node are numbered.
+        match shares.binary_search_by_key(&fleet, |share| share.row.fleet) {
+            Ok(at) => at,
+            Err(at) => {
+                let row = ShareRow {
+                    fleet,
+                    tag: now,
+                    owed: 0,
+                };
+                shares.insert(at, Share { row, active: 0 });
+                self.mark_tenant(tenant);
+                at
+            }
+        }
+    }
+
+    /// Forgets the places that say nothing: in fleets that are gone, or not ahead of a fleet in which the tenant does not
+    /// compete.
+    fn prune_shares(&mut self, tenant: u32) {
+        let fleets = &self.fleets;
+        let told = |share: &Share| {
+            let fleet = fleets.get(&share.row.fleet);
+            fleet.is_some_and(|fleet| share.active > 0 || share.row.tag > fleet.row.virtual_time)
+        };
+        self.tenants[tenant as usize].shares.retain(told);
+    }
+
+    fn set_tag(&mut self, number: u32, at: usize, tag: u64) {
         let tenant = &mut self.tenants[number as usize];
-        let before = std::mem::replace(&mut tenant.row.virtual_time, time);
-        if tenant.open() {
+        let share = &mut tenant.shares[at].row;
+        let fleet = share.fleet;
+        let before = std::mem::replace(&mut share.tag, tag);
+        if before != tag {
             for class in &tenant.classes {
-                let runnable = &mut self.classes[*class].runnable;
-                if runnable.remove(&(before, number)) {
-                    runnable.insert((time, number));
+                let class = &mut self.classes[*class];
+                if class.fleet == fleet && class.runnable.remove(&(before, number)) {
+                    class.runnable.insert((tag, number));
                 }
             }
         }
         self.mark_tenant(number);
     }
 
-    /// A tenant becomes active: it joins at the least virtual time among the runnable tenants of these classes.
-    fn join(&mut self, number: u32, classes: &[u32]) {
-        let least = classes
-            .iter()
-            .filter_map(|class| Some(self.classes[*class].runnable.first()?.0))
-            .min();
-        let own = self.tenants[number as usize].row.virtual_time;
-        let time = own.max(least.unwrap_or(self.meta.virtual_time));
-        if time != own {
-            self.tenants[number as usize].row.virtual_time = time;
-            self.mark_tenant(number);
+    /// The fleet that a new class belongs to; made if it is not there.
+    pub(crate) fn join_fleet(&mut self, key: FleetKey, class: u32) -> FleetId {
+        let id = match self.fleet_of.get(&key) {
+            Some(id) => *id,
+            None => self.found_fleet(key),
+        };
+        if let Some(fleet) = self.fleets.get_mut(&id) {
+            fleet.classes.insert(class);
+            let since = std::mem::take(&mut fleet.row.idle_since);
+            if since != 0 {
+                self.idle_fleets.remove(&(since, id));
+                self.timers.remove(&Timer::fleet(since.saturating_add(KEPT_FOR), id));
+                self.mark_fleet(id);
+            }
+        }
+        id
+    }
+
+    /// Puts a new or restored fleet into the indexes.
+    pub(crate) fn add_fleet(&mut self, row: FleetRow, written: bool) {
+        let (id, since) = (row.id, row.idle_since);
+        self.fleet_of.insert(row.key.clone(), id);
+        let fleet = Fleet {
+            row,
+            classes: BTreeSet::new(),
+            dirty: false,
+            written,
+        };
+        self.fleets.insert(id, fleet);
+        if since != 0 {
+            self.remember_idle_fleet(since, id);
         }
     }
 
-    /// Brings the classes up to date with the lane's next job after a change of the lane, its queue or the aging.
-    pub(crate) fn refresh_lane(&mut self, number: u32) {
-        let head = self.next_head(number);
-        let lane = &self.lanes[number];
-        if lane.head == head {
+    fn found_fleet(&mut self, key: FleetKey) -> FleetId {
+        let id = self.meta.next_fleet;
+        self.meta.next_fleet += 1;
+        let row = FleetRow {
+            id,
+            key,
+            virtual_time: 0,
+            idle_since: 0,
+        };
+        self.add_fleet(row, false);
+        self.mark_fleet(id);
+        id
+    }
+
+    /// A class of the fleet is gone. Without any it is remembered for a while.
+    pub(crate) fn leave_fleet(&mut self, id: FleetId, class: u32) {
+        let Some(fleet) = self.fleets.get_mut(&id) else { return };
+        fleet.classes.remove(&class);
+        if !fleet.classes.is_empty() {
             return;
         }
-        if head.is_some() && lane.head.is_none() {
-            let tenant = &self.tenants[lane.tenant as usize];
-            if tenant.waiting_lanes == 0 && tenant.open() {
-                let (tenant, classes) = (lane.tenant, lane.classes.clone());
-                self.join(tenant, &classes);
-            }
-        }
-        self.set_head(number, head);
-    }
-
-    /// The turn at which the lane is to stand.
-    pub(crate) fn next_head(&self, number: u32) -> Option<Turn> {
-        let lane = &self.lanes[number];
-        if self.queues[lane.queue].paused && !self.has(Defect::PauseIgnored) {
-            return None;
-        }
-        let aging = self.tenants[lane.tenant as usize].row.settings.aging;
-        Some(lane.first(aging)?.0)
-    }
-
-    /// Moves the lane to its new turn in the classes that serve it.
-    pub(crate) fn set_head(&mut self, number: u32, head: Option<Turn>) {
-        let lane = &mut self.lanes[number];
-        let before = std::mem::replace(&mut lane.head, head);
-        let tenant = &mut self.tenants[lane.tenant as usize];
-        match (before, head) {
-            (None, Some(_)) => tenant.waiting_lanes += 1,
-            (Some(_), None) => tenant.waiting_lanes -= 1,
-            _ => {}
-        }
-        for i in 0..self.lanes[number].classes.len() {
-            let class = self.lanes[number].classes[i];
-            self.move_head(class, number, before, head);
+        // Time 0 would be "it has sessions".
+        let since = self.meta.now.max(1);
+        fleet.row.idle_since = since;
+        self.mark_fleet(id);
+        self.remember_idle_fleet(since, id);
+        if self.idle_fleets.len() > KEPT_MAX
+            && let Some((_, oldest)) = self.idle_fleets.first().copied()
+        {
+            self.forget_fleet(oldest);
         }
     }
 
-    /// Moves a lane from one turn to another in one class.
-    pub(crate) fn move_head(&mut self, class: u32, lane: u32, before: Option<Turn>, after: Option<Turn>) {
-        let number = self.lanes[lane].tenant;
-        let tenant = &mut self.tenants[number as usize];
-        let key = (tenant.row.virtual_time, number);
-        let state = &mut self.classes[class];
-        let heads = state.heads.entry(number).or_default();
-        let was = !heads.is_empty();
-        if let Some(turn) = before {
-            heads.remove(&(turn, lane));
-        }
-        if let Some(turn) = after {
-            heads.insert((turn, lane));
-        }
-        let is = !heads.is_empty();
-        if !is {
-            state.heads.remove(&number);
-        }
-        if is && !was {
-            tenant.classes.push(class);
-            if tenant.open() {
-                state.runnable.insert(key);
-                self.heat(class);
-            }
-        } else if was && !is {
-            tenant.classes.retain(|other| *other != class);
-            state.runnable.remove(&key);
-        }
+    fn remember_idle_fleet(&mut self, since: u64, id: FleetId) {
+        self.idle_fleets.insert((since, id));
+        self.timers.insert(Timer::fleet(since.saturating_add(KEPT_FOR), id));
     }
 
-    /// Call after a tenant's gates may have opened or closed, with how they stood before.
-    pub(crate) fn refresh_gates(&mut self, number: u32, was_open: bool) {
-        let tenant = &self.tenants[number as usize];
-        let open = tenant.open();
-        if open == was_open {
-            return;
-        }
-        let classes = tenant.classes.clone();
-        if open {
-            if tenant.waiting_lanes > 0 {
-                self.join(number, &classes);
-            }
-            let time = self.tenants[number as usize].row.virtual_time;
-            for class in classes {
-                self.classes[class].runnable.insert((time, number));
-                self.heat(class);
-            }
-        } else {
-            let time = tenant.row.virtual_time;
-            for class in classes {
-                self.classes[class].runnable.remove(&(time, number));
-            }
-        }
-    }
-
-    /// The rate limit refuses the tenant until `at`: it is parked there.
-    pub(crate) fn park(&mut self, number: u32, at: Timestamp) {
-        let tenant = &mut self.tenants[number as usize];
-        let was_open = tenant.open();
-        tenant.row.parked_until = at;
-        self.timers.insert(Timer::gate(at, tenant.row.id, number));
-        self.effects.note(Effect::Parked, u64::from(number), at);
-        self.mark_tenant(number);
-        self.refresh_gates(number, was_open);
-    }
-
-    /// The rate limit admits the tenant again, or has changed. Its timer is gone or removed here.
-    pub(crate) fn wake(&mut self, number: u32) {
-        let tenant = &mut self.tenants[number as usize];
-        let Some(at) = tenant.wakes_at() else { return };
-        let was_open = tenant.open();
-        tenant.row.parked_until = 0;
-        self.timers.remove(&Timer::gate(at, tenant.row.id, number));
-        self.effects.note(Effect::Woken, u64::from(number), at);
-        self.mark_tenant(number);
-        self.refresh_gates(number, was_open);
-    }
-
-    /// Notes that a class may have something to assign.
-    pub(crate) fn heat(&mut self, number: u32) {
-        let class = &mut self.classes[number];
-        if !class.hot && class.assignable() {
-            class.hot = true;
-            self.hot.push(number);
-        }
+    /// Forgets a fleet without sessions. What tenants have of it goes when they are next charged.
+    pub(crate) fn forget_fleet(&mut self, id: FleetId) {
+        let Some(fleet) = self.fleets.remove(&id) else { return };
+        let since = fleet.row.idle_since;
+        self.idle_fleets.remove(&(since, id));
+        self.timers.remove(&Timer::fleet(since.saturating_add(KEPT_FOR), id));
+        self.fleet_of.remove(&fleet.row.key);
+        self.dirty.forget_fleet(id, &fleet);
     }
 }

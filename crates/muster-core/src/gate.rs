@@ -1,131 +1,197 @@
-//! Gates: the limits that must admit a start.
-//!
-//! A gate that refuses parks the tenant, which then costs nothing until the gate's timer wakes it (rate) or one of its
-//! own attempts ends (concurrency).
-//!
-//! **Rate** is the generic cell rate algorithm in whole numbers. Time is counted in units of 1/`count` ms, so that the
-//! distance of two starts at the full rate is exactly `period` units. The state is the *theoretical arrival time*: when
-//! the next start would be due if starts came evenly. A start is admitted up to `(burst − 1) × period` units ahead of
-//! it, so over any window of length L at most `burst + count × L / period` starts happen.
+//! Gates: the limiters of single names, and the lanes that wait at them.
 
-use crate::command::RateLimit;
-use crate::ids::Timestamp;
+use std::collections::BTreeSet;
 
-/// Longest period of a rate limit: 31 days.
-pub(crate) const PERIOD_MAX: u64 = 31 * 24 * 3600 * 1000;
-/// Most starts per period.
-pub(crate) const COUNT_MAX: u32 = 1_000_000_000;
+use crate::gcra;
+use crate::ids::{Name, Timestamp};
+use crate::lane::Turn;
+use crate::limit::{LimitLevel, LimitRule, RateLimit};
 
-fn units(limit: &RateLimit, at: Timestamp) -> u128 {
-    u128::from(at) * u128::from(limit.count)
+/// Owner of the gate of a queue that is gone: no queue's number.
+pub(crate) const NOBODY: u32 = u32::MAX;
+/// Number of the gate of the whole cluster.
+pub(crate) const CLUSTER: u32 = 0;
+
+/// What a gate is of. Ordered so that timers of the same instant fire in the same order everywhere.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct GateKey {
+    pub(crate) level: LimitLevel,
+    /// Number of the tenant; 0 for the cluster.
+    pub(crate) tenant: u32,
+    /// Name of the queue, kind or key; empty for cluster and tenant.
+    pub(crate) name: Name,
 }
 
-fn tolerance(limit: &RateLimit) -> u128 {
-    u128::from(limit.burst.max(1) - 1) * u128::from(limit.period)
+/// The limit in force at a gate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Limit {
+    pub(crate) rate: Option<RateLimit>,
+    /// 0 = none.
+    pub(crate) concurrency: u32,
 }
 
-/// The first time at which a start is admitted; not after `now` if it is admitted at once.
-pub(crate) fn admits_at(limit: &RateLimit, arrival: u128) -> Timestamp {
-    let from = arrival.saturating_sub(tolerance(limit));
-    u64::try_from(from.div_ceil(u128::from(limit.count.max(1)))).unwrap_or(u64::MAX)
-}
-
-/// The state after a start at `now`.
-pub(crate) fn take(limit: &RateLimit, arrival: u128, now: Timestamp) -> u128 {
-    arrival.max(units(limit, now)).saturating_add(u128::from(limit.period))
-}
-
-/// The state under a new limit: what was used of the old one counts as the same number of starts.
-pub(crate) fn convert(old: Option<&RateLimit>, new: Option<&RateLimit>, arrival: u128, now: Timestamp) -> u128 {
-    let (Some(old), Some(new)) = (old, new) else { return 0 };
-    let used = arrival.saturating_sub(units(old, now));
-    let used = used
-        .saturating_mul(u128::from(new.period))
-        .div_ceil(u128::from(old.period.max(1)));
-    units(new, now).saturating_add(used)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Starts as early as admitted from `from` on, for `n` starts.
-    fn earliest(limit: &RateLimit, from: Timestamp, n: usize) -> Vec<Timestamp> {
-        let (mut state, mut now, mut starts) = (0, from, Vec::new());
-        for _ in 0..n {
-            now = now.max(admits_at(limit, state));
-            state = take(limit, state, now);
-            starts.push(now);
-        }
-        starts
+impl Limit {
+    pub(crate) fn of(rule: Option<&LimitRule>) -> Self {
+        rule.map_or_else(Self::default, |rule| Self {
+            rate: rule.rate,
+            concurrency: rule.concurrency,
+        })
     }
 
-    #[test]
-    fn no_window_has_more_than_burst_and_rate() {
-        for (count, period, burst) in [
-            (1, 1, 1),
-            (3, 1000, 1),
-            (7, 1000, 5),
-            (1000, 7, 3),
-            (1, 86_400_000, 2),
-            (999, 1000, 10),
-        ] {
-            let limit = RateLimit { count, period, burst };
-            let starts = earliest(&limit, 1_700_000_000_123, 300);
-            for i in 0..starts.len() {
-                for j in i..starts.len() {
-                    let length = u128::from(starts[j] - starts[i]);
-                    let most = u128::from(burst) + u128::from(count) * length / u128::from(period);
-                    assert!((j - i + 1) as u128 <= most, "{limit:?} {i}..={j}");
-                }
+    pub(crate) fn is_none(&self) -> bool {
+        self.rate.is_none() && self.concurrency == 0
+    }
+}
+
+/// The limiter of one name. How many run is a count of job states, never taken or given back by itself; of the rate there
+/// is the theoretical arrival time and nothing else.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    pub(crate) key: GateKey,
+    /// Number of the tenant or queue whose own it is, or `NOBODY`; of kinds and keys, of the tenant.
+    pub(crate) owner: u32,
+    /// Hash of the key, as it goes into the hash of effects.
+    pub(crate) digest: u64,
+    pub(crate) limit: Limit,
+    /// Theoretical arrival time of the rate; 0 = full, or no rate.
+    pub(crate) arrival: u128,
+    /// Closed until a `Tick` at or after this time, because the next start would have come too early; 0 = not.
+    pub(crate) shut_until: Timestamp,
+    /// The same, by a worker's word.
+    pub(crate) throttled_until: Timestamp,
+    /// Running jobs, of kinds and keys; those of wider levels are counted elsewhere.
+    pub(crate) running: u32,
+    /// Available jobs, of kinds and keys.
+    pub(crate) waiting: u64,
+    /// Lanes that lead through it, or for cluster, tenant and queue: 1, as long as these exist.
+    pub(crate) lanes: u32,
+    /// When its timer is set; 0 = it has none.
+    pub(crate) timer: Timestamp,
+    pub(crate) room: Room,
+    /// Its row is to be written or deleted.
+    pub(crate) dirty: bool,
+    /// A row of it has been taken.
+    pub(crate) written: bool,
+}
+
+impl Gate {
+    pub(crate) fn new(key: GateKey, limit: Limit, owner: u32) -> Self {
+        let name = crate::hash::text(&key.name);
+        let digest = name ^ (u64::from(key.tenant) << 8 | key.level as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Self {
+            key,
+            owner,
+            digest,
+            limit,
+            arrival: 0,
+            shut_until: 0,
+            throttled_until: 0,
+            running: 0,
+            waiting: 0,
+            lanes: 0,
+            timer: 0,
+            room: Room::default(),
+            dirty: false,
+            written: false,
+        }
+    }
+
+    /// It is worth asking.
+    pub(crate) fn may_refuse(&self) -> bool {
+        !self.limit.is_none() || self.closed_until() != 0
+    }
+
+    /// Until when a `Tick` must have come before anything starts; 0 = it is not closed.
+    pub(crate) fn closed_until(&self) -> Timestamp {
+        self.shut_until.max(self.throttled_until)
+    }
+
+    /// As many run as may.
+    pub(crate) fn is_full(&self, running: u64) -> bool {
+        self.limit.concurrency != 0 && running >= u64::from(self.limit.concurrency)
+    }
+
+    /// It costs more than can ever be taken at once.
+    pub(crate) fn never(&self, cost: u32) -> bool {
+        self.limit.rate.is_some_and(|rate| cost > rate.burst)
+    }
+
+    /// The first time at which its rate admits a start.
+    pub(crate) fn admits_at(&self, cost: u32) -> Timestamp {
+        self.limit
+            .rate
+            .map_or(0, |rate| gcra::admits_at(&rate, self.arrival, cost))
+    }
+
+    /// There is something about it that its lanes do not tell: a row.
+    pub(crate) fn kept(&self) -> bool {
+        self.arrival != 0 || self.closed_until() != 0
+    }
+
+    /// When it is to be looked at again: to open it, or, when no lane leads through it any more, to forget it once its
+    /// bucket is full.
+    pub(crate) fn due(&self) -> Timestamp {
+        let closed = self.closed_until();
+        if closed != 0 || self.lanes > 0 {
+            return closed;
+        }
+        match &self.limit.rate {
+            Some(rate) if self.arrival != 0 => gcra::full_at(rate, self.arrival).max(1),
+            _ => 0,
+        }
+    }
+}
+
+/// Lanes that were refused at a gate and wait there. They cost nothing until the gate opens; then of each worker class
+/// the one whose turn is first is let go, and the next one when that one has started or waits elsewhere.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    /// By class that serves them; classes are few.
+    classes: Vec<(u32, BTreeSet<(Turn, u32)>)>,
+    /// Lanes whose jobs cost more than the burst: they wait for another rule.
+    pub(crate) never: BTreeSet<u32>,
+}
+
+impl Room {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.classes.is_empty()
+    }
+
+    pub(crate) fn insert(&mut self, class: u32, turn: Turn, lane: u32) {
+        match self.classes.iter_mut().find(|(number, _)| *number == class) {
+            Some((_, lanes)) => {
+                lanes.insert((turn, lane));
+            }
+            None => self.classes.push((class, BTreeSet::from([(turn, lane)]))),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, class: u32, turn: Turn, lane: u32) {
+        if let Some(at) = self.classes.iter().position(|(number, _)| *number == class) {
+            self.classes[at].1.remove(&(turn, lane));
+            if self.classes[at].1.is_empty() {
+                self.classes.swap_remove(at);
             }
         }
     }
 
-    #[test]
-    fn the_full_rate_is_reached() {
-        let limit = RateLimit {
-            count: 7,
-            period: 1000,
-            burst: 5,
-        };
-        let starts = earliest(&limit, 1_000_000, 705);
-        assert!(starts[704] - starts[0] <= 100_001);
-        assert_eq!(starts[4], starts[0], "the burst starts at once");
-        assert!(starts[5] > starts[0]);
+    pub(crate) fn classes_len(&self) -> usize {
+        self.classes.len()
     }
 
-    #[test]
-    fn a_changed_limit_keeps_what_was_used() {
-        let old = RateLimit {
-            count: 1,
-            period: 1000,
-            burst: 1,
-        };
-        let new = RateLimit {
-            count: 10,
-            period: 1000,
-            burst: 1,
-        };
-        let used = take(&old, 0, 5000);
-        assert_eq!(admits_at(&old, used), 6000);
-        let converted = convert(Some(&old), Some(&new), used, 5000);
-        assert_eq!(admits_at(&new, converted), 5100);
-        assert_eq!(convert(None, Some(&new), 99, 5000), 0);
+    /// Classes whose lanes wait here.
+    pub(crate) fn classes(&self) -> impl Iterator<Item = u32> {
+        self.classes.iter().map(|(class, _)| *class)
     }
 
-    #[test]
-    fn extremes_do_not_overflow() {
-        let limit = RateLimit {
-            count: COUNT_MAX,
-            period: PERIOD_MAX,
-            burst: u32::MAX,
-        };
-        let mut state = 0;
-        for _ in 0..3 {
-            state = take(&limit, state, u64::MAX);
-        }
-        assert!(admits_at(&limit, u128::MAX) > 0);
-        assert!(convert(Some(&limit), Some(&limit), state, 0) > 0);
+    /// The first lane of the `at`-th class.
+    pub(crate) fn first_of(&self, at: usize) -> Option<(Turn, u32)> {
+        self.classes.get(at)?.1.first().copied()
+    }
+
+    /// The lanes of one class in their turn.
+    pub(crate) fn lanes(&self, class: u32) -> impl Iterator<Item = (Turn, u32)> {
+        let lanes = self.classes.iter().find(|(number, _)| *number == class);
+        lanes.into_iter().flat_map(|(_, lanes)| lanes.iter().copied())
     }
 }

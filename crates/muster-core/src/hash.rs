@@ -36,9 +36,13 @@ pub(crate) enum Effect {
     Vouched,
     TenantSet,
     QueueSet,
-    Parked,
-    Woken,
+    Shut,
+    Throttled,
     Forgotten,
+    LimitSet,
+    LimitDeleted,
+    KeyOpened,
+    OrderReleased,
 }
 
 impl Effects {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{JobId, LeaseId, LogIndex, Millis, Name, SessionId, TenantId, Timestamp};
+use crate::limit::JobLimits;
 
 /// Where a job stands. `docs/job-lifecycle.md` draws the edges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -13,7 +14,7 @@ use crate::ids::{JobId, LeaseId, LogIndex, Millis, Name, SessionId, TenantId, Ti
 pub enum JobState {
     /// Waits for its `available_at`.
     Scheduled = 1,
-    /// Waits for other jobs.
+    /// Its time has come, but it waits for an earlier job of its ordering key.
     Blocked = 2,
     /// May start as soon as a worker, its tenant's share and its limits allow.
     Available = 3,
@@ -138,6 +139,8 @@ pub struct JobOptions {
     pub expires_in: Millis,
     /// Labels that a worker must carry, sorted by key.
     pub required_labels: Vec<(Name, Name)>,
+    /// What its starts take of limits.
+    pub limits: JobLimits,
 }
 
 impl Default for JobOptions {
@@ -149,8 +152,30 @@ impl Default for JobOptions {
             attempt_timeout: 600_000,
             expires_in: 0,
             required_labels: Vec::new(),
+            limits: JobLimits::default(),
         }
     }
+}
+
+/// Jobs of one key in a queue run one at a time, in the order in which they were accepted. A job that waits for its time
+/// or its backoff holds up those behind it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderingKey {
+    /// The key, e.g. `account:17`; at most 256 bytes.
+    pub key: Name,
+    /// What becomes of the jobs behind it if it dies.
+    pub policy: OrderingPolicy,
+}
+
+/// What becomes of the jobs behind a job that died.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum OrderingPolicy {
+    /// They go on.
+    #[default]
+    SkipDead = 0,
+    /// They wait until the dead job is redriven and ends otherwise, or an operator releases the key.
+    Strict = 1,
 }
 
 /// Who caused a job.
@@ -186,6 +211,8 @@ pub struct JobSpec {
     pub idempotency_key: Option<Name>,
     /// How it runs.
     pub options: JobOptions,
+    /// Its place among the jobs of a key, if their order matters.
+    pub ordering: Option<OrderingKey>,
     /// Free pairs of the caller (trace context, correlation id), stored with the job and given to the worker.
     pub metadata: Vec<(Name, Name)>,
     /// Seed of the jitter.
@@ -231,7 +258,8 @@ pub struct JobRow {
     pub enqueued_at: Timestamp,
     /// When it may (or might first) start; moved by backoff.
     pub available_at: Timestamp,
-    /// Order among jobs with the same turn: log index and position of the enqueue.
+    /// Order among jobs with the same turn, and among those of one ordering key: log index and position of the enqueue.
+    /// It grows from job to job and says nothing else; a redriven job has that of the dead one if it takes its place.
     pub sequence: u64,
     /// Attempts begun that count: preempted ones are taken back.
     pub attempts: u32,

@@ -3,11 +3,24 @@
 use crate::fifo::{Fifo, Place};
 use crate::ids::{Millis, Timestamp};
 use crate::job::Priority;
+use crate::limit::JobLimits;
 
 /// Turn of a job or lane within its tenant: (`available_at + level × aging`, sequence). Least first.
 pub(crate) type Turn = (u64, u64);
 
-/// The jobs of one tenant and route. Made with the first live job, gone with the last.
+/// Where a lane stands that could start a job.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stand {
+    /// Before the classes that serve it.
+    #[default]
+    Shown,
+    /// In the room of this gate.
+    Parked(u32),
+    /// In the room of this gate, whose burst is smaller than what its jobs cost.
+    Never(u32),
+}
+
+/// The jobs of one tenant, route, cost and set of limit keys. Made with the first live job, gone with the last.
 ///
 /// Each priority level has its own line in order of availability, so that a change of the tenant's aging touches one
 /// job per level and not all of them.
@@ -18,31 +31,51 @@ pub(crate) struct Lane {
     pub(crate) route: u32,
     /// Number of the kind's mean run time within the tenant.
     pub(crate) cost: u32,
+    /// What its jobs take of limits.
+    pub(crate) limits: JobLimits,
+    /// Gate of the kind.
+    pub(crate) kind_gate: u32,
+    /// Gates of the limit keys, in their order.
+    pub(crate) key_gates: Box<[u32]>,
+    /// The next lane with the same hash.
+    pub(crate) next: Option<u32>,
     /// Position among the queue's lanes.
     pub(crate) held: u32,
     /// Live jobs, whether they may start or not.
     pub(crate) jobs: u32,
     /// Classes that serve it.
     pub(crate) classes: Vec<u32>,
-    /// The turn under which the classes know it; `None` while nothing may start or the queue is paused.
+    /// The turn of its next job; `None` while it has none that is available.
     pub(crate) head: Option<Turn>,
+    pub(crate) stand: Stand,
     levels: [Fifo; Priority::ALL.len()],
 }
 
 impl Lane {
-    pub(crate) fn new(tenant: u32, queue: u32, route: u32, cost: u32, held: u32, classes: Vec<u32>) -> Self {
-        let levels = Default::default();
+    pub(crate) fn new(tenant: u32, queue: u32, route: u32, limits: JobLimits) -> Self {
         Self {
             tenant,
             queue,
             route,
-            cost,
-            held,
+            cost: 0,
+            limits,
+            kind_gate: 0,
+            key_gates: Box::default(),
+            next: None,
+            held: 0,
             jobs: 0,
-            classes,
+            classes: Vec::new(),
             head: None,
-            levels,
+            stand: Stand::default(),
+            levels: Default::default(),
         }
+    }
+
+    /// Gates of kind and keys, with what a start takes of their rates. Those of queue, tenant and cluster are found
+    /// otherwise.
+    pub(crate) fn gates(&self) -> impl Iterator<Item = (u32, u32)> {
+        let keys = self.key_gates.iter().zip(&self.limits.keys);
+        std::iter::once((self.kind_gate, self.limits.cost)).chain(keys.map(|(gate, key)| (*gate, key.cost)))
     }
 
     pub(crate) fn insert(&mut self, priority: Priority, place: Place) {
@@ -62,6 +95,17 @@ impl Lane {
                 Some(((at.saturating_add(level.level().saturating_mul(aging)), sequence), job))
             })
             .min()
+    }
+
+    /// The next few jobs: their turns and numbers, in no order.
+    pub(crate) fn first_few(&self, aging: Millis, few: usize) -> Vec<(Turn, u32)> {
+        let levels = Priority::ALL.iter().flat_map(|level| {
+            let turn = move |(at, sequence, job): Place| {
+                ((at.saturating_add(level.level().saturating_mul(aging)), sequence), job)
+            };
+            self.levels[*level as usize].iter().take(few).map(turn)
+        });
+        levels.collect()
     }
 
     /// Since when the oldest job waits.
@@ -88,7 +132,7 @@ mod tests {
 
     #[test]
     fn levels_age() {
-        let mut lane = Lane::new(0, 0, 0, 0, 0, Vec::new());
+        let mut lane = Lane::new(0, 0, 0, JobLimits::default());
         lane.insert(Priority::Bulk, (0, 1, 1));
         lane.insert(Priority::Normal, (15, 2, 2));
         lane.insert(Priority::Critical, (45, 3, 3));

@@ -1,4 +1,4 @@
-//! The life of a job in the indexes: entering and leaving states, ending, its lane coming and going.
+//! The life of a job in the indexes: entering and leaving states, ending.
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use bytes::Bytes;
 
 use crate::core::{Core, ENDED};
 use crate::defect::Defect;
-use crate::ids::{JobId, LeaseId, Millis, Name};
-use crate::job::{JobError, JobSpec, JobState};
-use crate::lane::Lane;
+use crate::gate::CLUSTER;
+use crate::ids::{JobId, LeaseId, Millis};
+use crate::job::{JobError, JobState};
 use crate::live::Job;
+use crate::order::{NO_ORDER, place};
 use crate::reply::Event;
 use crate::row::EndedJob;
-use crate::tenant::Queue;
 
 impl Core {
     /// A live job's number.
@@ -26,80 +26,6 @@ impl Core {
         self.ended.get(number & !ENDED)
     }
 
-    /// The queue's number; made if it is not there.
-    pub(crate) fn queue_number(&mut self, tenant: u32, name: &Name) -> u32 {
-        let queues = &mut self.tenants[tenant as usize].queues;
-        if let Some(number) = queues.get(name) {
-            return *number;
-        }
-        let number = self.queues.insert(Queue {
-            tenant,
-            name: name.clone(),
-            paused: false,
-            note: "".into(),
-            live: Default::default(),
-            lanes: Vec::new(),
-        });
-        queues.insert(name.clone(), number);
-        number
-    }
-
-    /// Frees a queue that has neither jobs nor settings.
-    pub(crate) fn release_queue(&mut self, number: u32) {
-        let queue = &self.queues[number];
-        if queue.lanes.is_empty() && !queue.kept() {
-            self.tenants[queue.tenant as usize].queues.remove(&queue.name);
-            self.queues.remove(number);
-        }
-    }
-
-    /// Number of the lane for a job; made if it is not there.
-    pub(crate) fn lane_number(&mut self, tenant: u32, spec: &JobSpec) -> u32 {
-        let (route, new) = self.routes.intern(spec);
-        if new {
-            for number in self.class_of.values() {
-                if crate::route::matches(&self.classes[*number].what, &self.routes.get(route).key) {
-                    self.routes.get_mut(route).classes.push(*number);
-                }
-            }
-        }
-        if let Some(lane) = self.lane_of.get(&(tenant, route)) {
-            return *lane;
-        }
-        let key = &self.routes.get(route).key;
-        let (queue, kind) = (key.queue.clone(), key.kind.clone());
-        let queue = self.queue_number(tenant, &queue);
-        let name = &self.tenants[tenant as usize].row.name;
-        let accepts = |class: &u32| self.classes[*class].accepts(name);
-        let classes = self.routes.get(route).classes.iter().copied().filter(accepts).collect();
-        let cost = self.tenants[tenant as usize].cost_number(&kind);
-        let held = self.queues[queue].lanes.len() as u32;
-        let lane = self.lanes.insert(Lane::new(tenant, queue, route, cost, held, classes));
-        self.queues[queue].lanes.push(lane);
-        self.routes.get_mut(route).lanes += 1;
-        self.lane_of.insert((tenant, route), lane);
-        lane
-    }
-
-    /// One live job less in a lane; the last one takes the lane with it, and perhaps the queue.
-    fn release_lane(&mut self, number: u32) {
-        let lane = &mut self.lanes[number];
-        lane.jobs -= 1;
-        if lane.jobs > 0 {
-            return;
-        }
-        let (tenant, queue, route, held) = (lane.tenant, lane.queue, lane.route, lane.held);
-        self.lanes.remove(number);
-        self.lane_of.remove(&(tenant, route));
-        self.routes.release(route);
-        let lanes = &mut self.queues[queue].lanes;
-        lanes.swap_remove(held as usize);
-        if let Some(moved) = lanes.get(held as usize) {
-            self.lanes[*moved].held = held;
-        }
-        self.release_queue(queue);
-    }
-
     /// Puts a new or restored job into every index. Its lane is taken from its description.
     pub(crate) fn place_job(&mut self, tenant: u32, job: Job) -> u32 {
         let lane = job.lane;
@@ -107,7 +33,12 @@ impl Core {
         if let Some(key) = &job.spec.idempotency_key {
             self.keys.insert((tenant, key.clone()), id);
         }
+        let order = job.order;
+        let in_line = (order != NO_ORDER).then(|| place(&job, 0));
         let number = self.jobs.insert(job);
+        if let Some((_, sequence, _)) = in_line {
+            self.orders[order].line.insert((0, sequence, number));
+        }
         self.ids.insert(id, number);
         self.tenants[tenant as usize].jobs.insert(id, number);
         self.lanes[lane].jobs += 1;
@@ -141,6 +72,41 @@ impl Core {
             let count = counts.of(state);
             *count = count.saturating_add_signed(change);
         }
+        match state {
+            JobState::Running => {
+                for (gate, _) in self.lanes[lane].gates() {
+                    let running = &mut self.gates[gate].running;
+                    *running = running.saturating_add_signed(change as i32);
+                }
+            }
+            JobState::Available => {
+                for (gate, _) in self.lanes[lane].gates() {
+                    let waiting = &mut self.gates[gate].waiting;
+                    *waiting = waiting.saturating_add_signed(change);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// How the gates that hold up more than one lane stand.
+    fn wide_gates(&self, tenant: u32) -> (bool, bool) {
+        if self.limited == 0 {
+            return (false, false);
+        }
+        let tenant = self.tenants[tenant as usize].gate;
+        (self.is_closed(CLUSTER), self.is_closed(tenant))
+    }
+
+    /// After a job of the lane came or went: its gates may have opened or closed, its head may be another.
+    fn follow(&mut self, lane: u32, (cluster, tenant): (bool, bool)) {
+        let number = self.lanes[lane].tenant;
+        if self.limited > 0 {
+            self.follow_gate(CLUSTER, cluster);
+            self.follow_gate(self.tenants[number as usize].gate, tenant);
+        }
+        self.refresh_lane(lane);
+        self.refill_rooms_of(lane);
     }
 
     /// Takes the job out of the indexes of its state. The lane is refreshed by the caller if it was available.
@@ -161,7 +127,7 @@ impl Core {
     pub(crate) fn move_job(&mut self, number: u32, state: JobState, change: impl FnOnce(&mut Job)) {
         let lane = self.jobs[number].lane;
         let tenant = self.lanes[lane].tenant;
-        let was_open = self.tenants[tenant as usize].open();
+        let gates = self.wide_gates(tenant);
         self.unindex(number);
         let job = &mut self.jobs[number];
         job.state = state;
@@ -174,8 +140,7 @@ impl Core {
             job.available_at ^ job.run.as_ref().map_or(0, |run| run.lease.fence()),
         );
         self.index(number);
-        self.refresh_gates(tenant, was_open);
-        self.refresh_lane(lane);
+        self.follow(lane, gates);
         self.mark_job(number);
         let tenant = self.tenants[tenant as usize].row.id;
         self.entry.events.push(Event::JobChanged {
@@ -199,6 +164,7 @@ impl Core {
         let used: Millis = self.meta.now.saturating_sub(job.started_at);
         let lane = &self.lanes[job.lane];
         let (tenant, cost) = (lane.tenant, lane.cost);
+        let fleet = self.classes[self.sessions[run.session].class].fleet;
         let leases = &mut self.sessions[run.session].leases;
         leases.swap_remove(run.held as usize);
         if let Some(moved) = leases.get(run.held as usize).copied()
@@ -206,7 +172,7 @@ impl Core {
         {
             other.held = run.held;
         }
-        self.settle(tenant, cost, run.charged, used, learn);
+        self.settle(tenant, fleet, cost, run.charged, used, learn);
         Some(run.lease)
     }
 
@@ -214,11 +180,15 @@ impl Core {
     pub(crate) fn end_job(&mut self, number: u32, state: JobState, result: Bytes, lease: Option<LeaseId>) {
         let lane = self.jobs[number].lane;
         let tenant_number = self.lanes[lane].tenant;
-        let was_open = self.tenants[tenant_number as usize].open();
+        let gates = self.wide_gates(tenant_number);
         self.unindex(number);
         let Some(mut job) = self.jobs.remove(number) else {
             return;
         };
+        let order = job.order;
+        if order != NO_ORDER {
+            self.leave_order(&job, number, state);
+        }
         job.state = state;
         job.changed_index = self.entry.index;
         let id = job.spec.id;
@@ -252,14 +222,16 @@ impl Core {
         let ended = self.ended.push(self.entry.index, self.meta.now, remembered);
         self.ids.insert(id, ended | ENDED);
         self.entry.ended += 1;
-        self.refresh_gates(tenant_number, was_open);
-        self.refresh_lane(lane);
-        self.release_lane(lane);
+        self.follow(lane, gates);
         self.mark_tenant(tenant_number);
-        if state == JobState::Expired && self.has(Defect::EndNotTold) {
-            return;
+        if state != JobState::Expired || !self.has(Defect::EndNotTold) {
+            self.entry.events.push(Event::JobEnded(Arc::new(row)));
         }
-        self.entry.events.push(Event::JobEnded(Arc::new(row)));
+        if order != NO_ORDER {
+            self.promote(order);
+            self.drop_order_if_idle(order);
+        }
+        self.release_lane(lane);
     }
 
     /// Keeps the last failure with the job.

@@ -21,6 +21,8 @@ pub(crate) struct Job {
     pub(crate) run: Option<Box<Run>>,
     pub(crate) rare: Option<Box<Rare>>,
     pub(crate) lane: u32,
+    /// Number of its ordering key, or `NO_ORDER`.
+    pub(crate) order: u32,
     pub(crate) attempts: u32,
     pub(crate) failures: u32,
     pub(crate) crashes: u32,
@@ -61,7 +63,7 @@ impl Job {
     pub(crate) fn timer(&self, number: u32) -> Option<Timer> {
         let (at, what) = match self.state {
             JobState::Scheduled | JobState::Retrying => (self.available_at, What::Due),
-            JobState::Available => {
+            JobState::Available | JobState::Blocked => {
                 let expires_in = self.spec.options.expires_in;
                 if expires_in == 0 || self.started_at != 0 {
                     return None;

@@ -1,8 +1,9 @@
 //! What can be asked of the state.
 
 use crate::command::TenantSettings;
-use crate::ids::{Name, TenantId, Timestamp};
+use crate::ids::{JobId, Name, TenantId, Timestamp};
 use crate::job::JobState;
+use crate::limit::{LimitRule, LimitSelector};
 use crate::row::{SessionRow, Totals};
 
 /// Live jobs by state.
@@ -10,6 +11,8 @@ use crate::row::{SessionRow, Totals};
 pub struct LiveCounts {
     /// Waiting for their time.
     pub scheduled: u64,
+    /// Waiting for an earlier job of their ordering key.
+    pub blocked: u64,
     /// May start.
     pub available: u64,
     /// Leased.
@@ -21,7 +24,7 @@ pub struct LiveCounts {
 impl LiveCounts {
     /// All live jobs.
     pub fn total(&self) -> u64 {
-        self.scheduled + self.available + self.running + self.retrying
+        self.scheduled + self.blocked + self.available + self.running + self.retrying
     }
 }
 
@@ -55,6 +58,66 @@ pub struct QueueView {
     pub oldest_available_at: Timestamp,
     /// Available jobs that no open session accepts.
     pub unroutable: u64,
+}
+
+/// What goes on behind a rule of the rule book, summed over the names that it applies to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LimitUse {
+    /// Names with live jobs, or with something to remember, that it applies to.
+    pub names: u64,
+    /// Running jobs.
+    pub running: u64,
+    /// Available jobs.
+    pub waiting: u64,
+    /// Names at which nothing can start now.
+    pub closed: u64,
+}
+
+/// The limiter of one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimiterView {
+    /// Rules that match the name, most specific first: the first one applies. None: it is not limited.
+    pub rules: Vec<LimitRule>,
+    /// Tokens that can be taken now; `None` if no rate applies.
+    pub tokens: Option<u32>,
+    /// Running jobs.
+    pub running: u64,
+    /// Available jobs.
+    pub waiting: u64,
+    /// As many run as may: the next one starts when one of them ends.
+    pub full: bool,
+    /// The queue is paused.
+    pub paused: bool,
+    /// Nothing starts before, since it would come too early; 0 = not so.
+    pub shut_until: Timestamp,
+    /// Nothing starts before, by a worker's word; 0 = not so.
+    pub throttled_until: Timestamp,
+    /// Jobs that wait for this limiter and not for another one, in their turn; the first few.
+    pub waiters: Vec<JobId>,
+    /// Jobs that cost more than the burst and never start under this rule; the first few.
+    pub too_costly: Vec<JobId>,
+}
+
+/// Rules and what goes on behind them, from a look at some limiters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LimitUses {
+    /// By rule; those without limiters among the ones looked at are left out.
+    pub uses: Vec<(LimitSelector, LimitUse)>,
+    /// Where to look on; `None`: all were looked at.
+    pub next: Option<u32>,
+}
+
+/// An ordering key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderView {
+    /// The key.
+    pub key: Name,
+    /// The dead job for which the others wait.
+    pub held_by: Option<JobId>,
+    /// The first live job.
+    pub first: Option<JobId>,
+    /// Live jobs.
+    pub jobs: u64,
 }
 
 /// A session as shown.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{JobId, LeaseId, LogIndex, Name, NodeId, SessionId, TenantId, Timestamp};
 use crate::job::{JobRow, JobState};
+use crate::limit::LimitLevel;
 
 /// Everything one log entry brought about.
 #[derive(Debug, Default)]
@@ -23,7 +24,7 @@ pub struct Applied {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// Done, nothing to add (`Bootstrap`, `QuietSession`, `CloseSession`, `LoseSession`, `Vouch`, `Tick`, `OpenSession`,
-    /// `PauseQueue`).
+    /// `PauseQueue`, `SetLimit`, `DeleteLimit`, `OpenKey`, `ReleaseOrder`).
     Done,
     /// To `Enqueue` and `Redrive`.
     Enqueued(Enqueued),
@@ -154,6 +155,38 @@ pub enum Event {
     },
     /// A job ended and left the core's memory; the row goes to history.
     JobEnded(Arc<JobRow>),
+    /// A limiter refused a start that would have come too early, or a worker reported a key as throttled; nothing starts
+    /// there until its time.
+    LimitClosed {
+        /// Level.
+        level: LimitLevel,
+        /// Owner; 0 for the cluster.
+        tenant: TenantId,
+        /// The queue, kind or key; empty for cluster and tenant.
+        name: Name,
+        /// Its time.
+        until: Timestamp,
+        /// By a worker's word.
+        throttled: bool,
+    },
+    /// A dead job holds up the others of its ordering key.
+    OrderHeld {
+        /// Owner.
+        tenant: TenantId,
+        /// The queue.
+        queue: Name,
+        /// The ordering key.
+        key: Name,
+        /// The dead job.
+        job: JobId,
+    },
+    /// It holds them up no longer: it was redriven, or an operator released the key.
+    OrderReleased {
+        /// Owner.
+        tenant: TenantId,
+        /// The dead job.
+        job: JobId,
+    },
     /// A session is open.
     SessionOpened {
         /// The session.
@@ -185,6 +218,8 @@ pub struct Assignment {
     pub attempt: u32,
     /// When the job became available: its wait counts from here.
     pub available_at: Timestamp,
+    /// Its place among the jobs of its ordering key.
+    pub sequence: u64,
     /// The job.
     pub spec: Arc<crate::job::JobSpec>,
 }

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use crate::core::{Core, ENDED};
+use crate::gate::{CLUSTER, NOBODY};
 use crate::ids::TenantId;
 use crate::job::{JobRow, JobState};
+use crate::limit::{LimitLevel, LimitRule};
 use crate::live::{Job, Rare, Run};
-use crate::row::{EndedRow, KindCostRow, MetaRow, QueueRow, Row, SessionRow, TenantRow};
+use crate::row::{
+    EndedRow, FleetKey, FleetRow, GateRow, KindCostRow, MetaRow, OrderRow, QueueRow, Row, SessionRow, TenantRow,
+};
 use crate::tenant::Tenant;
-use crate::timer::Timer;
 
 /// Rows that do not make a state.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +31,10 @@ struct Sorted {
     sessions: Vec<SessionRow>,
     ended: Vec<EndedRow>,
     costs: Vec<KindCostRow>,
+    limits: Vec<LimitRule>,
+    gates: Vec<GateRow>,
+    orders: Vec<OrderRow>,
+    fleets: Vec<FleetRow>,
 }
 
 impl Core {
@@ -49,6 +56,10 @@ impl Core {
                 Row::Session(row) => sorted.sessions.push(row),
                 Row::Ended(row) => sorted.ended.push(row),
                 Row::KindCost(row) => sorted.costs.push(row),
+                Row::Limit(rule) => sorted.limits.push(rule),
+                Row::Gate(row) => sorted.gates.push(row),
+                Row::Order(row) => sorted.orders.push(row),
+                Row::Fleet(row) => sorted.fleets.push(row),
             }
         }
         if !any {
@@ -59,9 +70,17 @@ impl Core {
         };
         let mut core = Self::empty();
         core.meta = meta;
+        for rule in sorted.limits {
+            core.dirty.limits.restored(rule.selector.clone());
+            core.book.insert(rule);
+        }
+        core.refresh_limit(CLUSTER);
         core.restore_tenants(sorted.tenants)?;
         core.restore_costs(sorted.costs)?;
+        core.restore_gates(sorted.gates)?;
         core.restore_queues(sorted.queues)?;
+        core.restore_orders(sorted.orders)?;
+        core.restore_fleets(sorted.fleets)?;
         core.restore_sessions(sorted.sessions)?;
         core.restore_ended(sorted.ended)?;
         // Numbers follow the order of acceptance, so that the lanes are filled in order.
@@ -71,10 +90,11 @@ impl Core {
         }
         let lanes: Vec<u32> = core.lanes.iter().map(|(lane, _)| lane).collect();
         for lane in lanes {
-            // Without joining: virtual times are as they were.
+            // Without joining: tags are as they were.
             let head = core.next_head(lane);
-            core.set_head(lane, head);
+            core.set_head(lane, head, false);
         }
+        core.gates_are_written();
         Ok(core)
     }
 
@@ -94,10 +114,8 @@ impl Core {
             if self.tenant_of.insert(row.name.clone(), number as u32).is_some() {
                 return wrong(format!("two tenants are named {:?}", row.name));
             }
-            if row.parked_until > 0 {
-                self.timers.insert(Timer::gate(row.parked_until, row.id, number as u32));
-            }
             self.tenants.push(Tenant::new(row));
+            self.tenant_gate(number as u32);
         }
         if self.meta.next_tenant != self.tenants.len() as u64 + 1 {
             return wrong(format!(
@@ -127,7 +145,57 @@ impl Core {
             let number = self.queue_number(tenant, &row.queue);
             self.queues[number].paused = row.paused;
             self.queues[number].note = row.note;
-            self.dirty.queues_written.insert((tenant, row.queue));
+            self.limited += u32::from(row.paused);
+            self.dirty.queues.restored((tenant, row.queue));
+        }
+        Ok(())
+    }
+
+    fn restore_gates(&mut self, rows: Vec<GateRow>) -> Result<(), RestoreError> {
+        for row in rows {
+            let (tenant, owner) = match row.level {
+                LimitLevel::Cluster => (0, 0),
+                LimitLevel::Queue => (self.number_of(row.tenant, "a limiter")?, NOBODY),
+                _ => {
+                    let tenant = self.number_of(row.tenant, "a limiter")?;
+                    (tenant, tenant)
+                }
+            };
+            let number = self.gate_number(row.level, tenant, &row.name, owner);
+            if row.arrival != 0 && self.gates[number].limit.rate.is_none() {
+                return wrong(format!(
+                    "the limiter of {} {:?} has used a rate that no rule gives it",
+                    row.level.as_str(),
+                    row.name
+                ));
+            }
+            self.change_gate(number, |gate| {
+                gate.arrival = row.arrival;
+                gate.shut_until = row.shut_until;
+                gate.throttled_until = row.throttled_until;
+            });
+        }
+        Ok(())
+    }
+
+    fn restore_orders(&mut self, rows: Vec<OrderRow>) -> Result<(), RestoreError> {
+        for row in rows {
+            let tenant = self.number_of(row.tenant, "an ordering key")?;
+            let queue = self.queue_number(tenant, &row.queue);
+            self.queues[queue].held_orders.insert(row.key.clone());
+            let order = self.order_number(queue, &row.key);
+            self.orders[order].held = Some((row.held_by, row.sequence));
+            self.dirty.orders.restored((tenant, row.queue, row.key));
+        }
+        Ok(())
+    }
+
+    fn restore_fleets(&mut self, rows: Vec<FleetRow>) -> Result<(), RestoreError> {
+        for row in rows {
+            if row.id >= self.meta.next_fleet || self.fleets.contains_key(&row.id) {
+                return wrong(format!("fleet {} is there twice, or not born yet", row.id));
+            }
+            self.add_fleet(row, true);
         }
         Ok(())
     }
@@ -137,6 +205,10 @@ impl Core {
         for row in rows {
             if self.session_of.contains_key(&row.spec.session) {
                 return wrong(format!("two sessions {:032x}", row.spec.session.0));
+            }
+            let fleet = self.fleet_of.get(&FleetKey::of(&row.spec.class));
+            if fleet.is_none_or(|id| self.fleets[id].row.idle_since != 0) {
+                return wrong(format!("session {:032x} has no fleet", row.spec.session.0));
             }
             self.add_session(row, true);
         }
@@ -170,7 +242,7 @@ impl Core {
         }
         if !matches!(
             row.state,
-            JobState::Scheduled | JobState::Available | JobState::Running | JobState::Retrying
+            JobState::Scheduled | JobState::Blocked | JobState::Available | JobState::Running | JobState::Retrying
         ) {
             return wrong(format!("live job {id} is {:?}", row.state));
         }
@@ -202,6 +274,7 @@ impl Core {
         let rare = (rare != Rare::default()).then(|| Box::new(rare));
         let lane = self.lane_number(tenant, &row.spec);
         let mut spec = Arc::clone(&row.spec);
+        let order = self.join_order(lane, Arc::make_mut(&mut spec));
         self.share_names(tenant, lane, Arc::make_mut(&mut spec));
         let session = run.as_ref().map(|run| run.session);
         let number = self.place_job(
@@ -217,6 +290,7 @@ impl Core {
                 run,
                 rare,
                 lane,
+                order,
                 attempts: row.attempts,
                 failures: row.failures,
                 crashes: row.crashes,
@@ -235,8 +309,24 @@ impl Core {
     /// All rows of the state, as `restore` takes them.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows = vec![Row::Meta(self.meta.clone())];
+        rows.extend(self.book.rules().cloned().map(Row::Limit));
+        rows.extend(
+            self.gates
+                .iter()
+                .filter_map(|(gate, _)| self.gate_row(gate))
+                .map(Row::Gate),
+        );
+        rows.extend(
+            self.orders
+                .iter()
+                .filter_map(|(order, _)| self.order_row(order))
+                .map(Row::Order),
+        );
+        let mut fleets: Vec<_> = self.fleets.values().map(|fleet| fleet.row.clone()).collect();
+        fleets.sort_unstable_by_key(|fleet| fleet.id);
+        rows.extend(fleets.into_iter().map(Row::Fleet));
         for tenant in &self.tenants {
-            rows.push(Row::Tenant(tenant.row.clone()));
+            rows.push(Row::Tenant(tenant.row()));
             rows.extend(
                 (0..tenant.costs.len())
                     .filter_map(|cost| tenant.cost_row(cost as u32))
@@ -246,7 +336,7 @@ impl Core {
                 .queues
                 .values()
                 .map(|queue| &self.queues[*queue])
-                .filter(|queue| queue.kept());
+                .filter(|queue| queue.paused);
             rows.extend(queues.map(|queue| Row::Queue(queue.row(tenant.row.id))));
             rows.extend(tenant.jobs.values().map(|job| Row::Job(self.job_row(*job))));
         }

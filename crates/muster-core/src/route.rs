@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::book::fits;
 use crate::command::WorkerClass;
 use crate::hash::FixedState;
 use crate::ids::Name;
@@ -103,13 +104,6 @@ pub(crate) fn matches(class: &WorkerClass, route: &RouteKey) -> bool {
             .iter()
             .any(|kind| kind.kind == route.kind && (kind.min_version..=kind.max_version).contains(&route.version))
         && route.labels.iter().all(|label| class.labels.contains(label))
-}
-
-fn fits(pattern: &str, name: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(start) => name.starts_with(start),
-        None => pattern == name,
-    }
 }
 
 #[cfg(test)]

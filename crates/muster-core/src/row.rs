@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::command::{SessionSpec, TenantSettings};
+use crate::command::{KindVersions, SessionSpec, TenantSettings};
 use crate::ids::{JobId, LogIndex, Name, SessionId, TenantId, Timestamp};
 use crate::job::{JobRow, JobState};
+use crate::limit::{LimitLevel, LimitRule, LimitSelector};
 
 /// A unit of persisted state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +26,14 @@ pub enum Row {
     Ended(EndedRow),
     /// Mean run time of a kind, for the cost estimate of fair sharing.
     KindCost(KindCostRow),
+    /// A rule of the rule book.
+    Limit(LimitRule),
+    /// The state of a limiter that is not as new.
+    Gate(GateRow),
+    /// An ordering key whose jobs wait for a dead one.
+    Order(OrderRow),
+    /// A fleet of workers.
+    Fleet(FleetRow),
 }
 
 /// Where a row lies.
@@ -44,6 +53,14 @@ pub enum RowKey {
     Ended(LogIndex),
     /// By owner and kind.
     KindCost(TenantId, Name),
+    /// By selector.
+    Limit(LimitSelector),
+    /// By level, owner (0 for the cluster) and name (empty for cluster and tenant).
+    Gate(LimitLevel, TenantId, Name),
+    /// By owner, queue and key.
+    Order(TenantId, Name, Name),
+    /// By identity.
+    Fleet(u64),
 }
 
 impl Row {
@@ -57,6 +74,10 @@ impl Row {
             Self::Session(row) => RowKey::Session(row.spec.session),
             Self::Ended(row) => RowKey::Ended(row.index),
             Self::KindCost(row) => RowKey::KindCost(row.tenant, row.kind.clone()),
+            Self::Limit(rule) => RowKey::Limit(rule.selector.clone()),
+            Self::Gate(row) => RowKey::Gate(row.level, row.tenant, row.name.clone()),
+            Self::Order(row) => RowKey::Order(row.tenant, row.queue.clone(), row.key.clone()),
+            Self::Fleet(row) => RowKey::Fleet(row.id),
         }
     }
 }
@@ -85,8 +106,8 @@ pub struct MetaRow {
     pub hash: u64,
     /// Lately ended jobs are remembered from this index on.
     pub ended_floor: LogIndex,
-    /// Virtual time of the tenant served furthest so far: where a tenant that was idle joins when nobody else waits.
-    pub virtual_time: u64,
+    /// Id for the next fleet.
+    pub next_fleet: u64,
     /// Closed sessions are remembered from this index on; an open proposed before it is refused.
     pub closed_floor: LogIndex,
     /// The sessions closed last, oldest first, at most 1,024.
@@ -111,14 +132,21 @@ pub struct TenantRow {
     pub name: Name,
     /// Settings.
     pub settings: TenantSettings,
-    /// Virtual time of fair sharing.
-    pub virtual_time: u64,
-    /// Rate limit state: theoretical arrival time of the GCRA in units of 1/`count` ms (see `gate`).
-    pub rate_state: u128,
-    /// Parked by its rate limit until a `Tick` at or after this time; 0 = not parked.
-    pub parked_until: Timestamp,
+    /// Its place in the fair sharing of each fleet that it keeps busy, or was ahead in when it last did.
+    pub shares: Vec<ShareRow>,
     /// Totals since creation.
     pub totals: Totals,
+}
+
+/// A tenant's place in the fair sharing of one fleet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareRow {
+    /// The fleet.
+    pub fleet: u64,
+    /// Its next start is tagged with this, or later if the fleet is further: run time used over weight.
+    pub tag: u64,
+    /// How far its tag may lie behind the fleet: what was charged too much in advance.
+    pub owed: u64,
 }
 
 /// Counts since creation.
@@ -211,4 +239,60 @@ pub struct KindCostRow {
     pub kind: Name,
     /// Moving average of run times, in 1/256 of a millisecond.
     pub mean: u64,
+}
+
+/// The state of the limiter of one name, where it is not as new.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateRow {
+    /// Level.
+    pub level: LimitLevel,
+    /// Owner; 0 for the cluster.
+    pub tenant: TenantId,
+    /// Name of the queue, kind or key; empty for cluster and tenant.
+    pub name: Name,
+    /// Theoretical arrival time of the rate, in units of 1/`count` ms (see `gcra`); 0 = full.
+    pub arrival: u128,
+    /// Closed until a `Tick` at or after this time, since the next start would have come too early; 0 = not.
+    pub shut_until: Timestamp,
+    /// The same, by a worker's word.
+    pub throttled_until: Timestamp,
+}
+
+/// An ordering key whose jobs wait for a dead one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OrderRow {
+    /// Owner.
+    pub tenant: TenantId,
+    /// Queue.
+    pub queue: Name,
+    /// The key.
+    pub key: Name,
+    /// The dead job.
+    pub held_by: JobId,
+    /// Its place.
+    pub sequence: u64,
+}
+
+/// What tells one fleet of workers from another.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FleetKey {
+    /// Tenants served, sorted; empty = all.
+    pub tenants: Vec<Name>,
+    /// Patterns of queues served, sorted; empty = all.
+    pub queues: Vec<Name>,
+    /// Job kinds with the schema versions accepted, sorted.
+    pub kinds: Vec<KindVersions>,
+}
+
+/// A fleet of workers: those that serve the same tenants, queues and kinds, whatever their labels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetRow {
+    /// Identity, never reused.
+    pub id: u64,
+    /// What it serves.
+    pub key: FleetKey,
+    /// Tag of the job started last.
+    pub virtual_time: u64,
+    /// Since when it has no sessions; 0 = it has.
+    pub idle_since: Timestamp,
 }

@@ -51,17 +51,38 @@ impl<T> Slab<T> {
         self.chunks.get(at as usize / CHUNK)?.get(at as usize % CHUNK)?.as_ref()
     }
 
+    pub(crate) fn get_mut(&mut self, at: u32) -> Option<&mut T> {
+        self.chunks
+            .get_mut(at as usize / CHUNK)?
+            .get_mut(at as usize % CHUNK)?
+            .as_mut()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
+    #[cfg(feature = "seeded-bugs")]
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.chunks.iter_mut().flatten().flatten()
+    }
+
+    /// From a number on.
+    pub(crate) fn iter_from(&self, from: u32) -> impl Iterator<Item = (u32, &T)> {
+        let chunk = from as usize / CHUNK;
+        let chunks = self.chunks.iter().enumerate().skip(chunk);
+        chunks
+            .flat_map(|(chunk, values)| {
+                values
+                    .iter()
+                    .enumerate()
+                    .filter_map(move |(i, value)| Some(((chunk * CHUNK + i) as u32, value.as_ref()?)))
+            })
+            .skip_while(move |(number, _)| *number < from)
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        self.chunks.iter().enumerate().flat_map(|(chunk, values)| {
-            values
-                .iter()
-                .enumerate()
-                .filter_map(move |(i, value)| Some(((chunk * CHUNK + i) as u32, value.as_ref()?)))
-        })
+        self.iter_from(0)
     }
 }
 

@@ -1,12 +1,13 @@
 //! Tenants and queues as kept in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::TenantSettings;
-use crate::ids::{JobId, Name, TenantId, Timestamp};
+use crate::fleet::FleetId;
+use crate::ids::{JobId, Name, TenantId};
 use crate::job::JobState;
 use crate::query::LiveCounts;
-use crate::row::{KindCostRow, QueueRow, TenantRow, Totals};
+use crate::row::{KindCostRow, QueueRow, ShareRow, TenantRow, Totals};
 
 /// Most kinds of one tenant whose run times are remembered; further ones are charged the least.
 pub(crate) const KINDS_MAX: usize = 1024;
@@ -15,20 +16,29 @@ pub(crate) const NO_COST: u32 = u32::MAX;
 
 #[derive(Debug)]
 pub(crate) struct Tenant {
+    /// Without the shares, which stand below.
     pub(crate) row: TenantRow,
+    pub(crate) shares: Vec<Share>,
+    pub(crate) gate: u32,
     /// Live jobs.
     pub(crate) live: LiveCounts,
     /// Queues with jobs or settings.
     pub(crate) queues: BTreeMap<Name, u32>,
     /// Live jobs by id, for lists.
     pub(crate) jobs: BTreeMap<JobId, u32>,
-    /// Lanes with a job that may start, those of paused queues left out.
-    pub(crate) waiting_lanes: u32,
-    /// Classes that serve a waiting lane of this tenant.
+    /// Classes before which a lane of this tenant is shown.
     pub(crate) classes: Vec<u32>,
     pub(crate) costs: Vec<KindCost>,
     pub(crate) cost_of: BTreeMap<Name, u32>,
     pub(crate) dirty: bool,
+}
+
+/// A tenant's place in the fair sharing of one fleet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) row: ShareRow,
+    /// Pairs of a lane with an available job and a class of the fleet that serves it. 0: the tenant does not compete.
+    pub(crate) active: u32,
 }
 
 /// Mean run time of one kind.
@@ -41,13 +51,15 @@ pub(crate) struct KindCost {
 }
 
 impl Tenant {
-    pub(crate) fn new(row: TenantRow) -> Self {
+    pub(crate) fn new(mut row: TenantRow) -> Self {
+        let shares = std::mem::take(&mut row.shares);
         Self {
             row,
+            shares: shares.into_iter().map(|row| Share { row, active: 0 }).collect(),
+            gate: 0,
             live: LiveCounts::default(),
             queues: BTreeMap::new(),
             jobs: BTreeMap::new(),
-            waiting_lanes: 0,
             classes: Vec::new(),
             costs: Vec::new(),
             cost_of: BTreeMap::new(),
@@ -55,22 +67,28 @@ impl Tenant {
         }
     }
 
-    pub(crate) fn fresh(id: TenantId, name: Name, settings: TenantSettings, virtual_time: u64) -> Self {
+    pub(crate) fn fresh(id: TenantId, name: Name, settings: TenantSettings) -> Self {
         Self::new(TenantRow {
             id,
             name,
             settings,
-            virtual_time,
-            rate_state: 0,
-            parked_until: 0,
+            shares: Vec::new(),
             totals: Totals::default(),
         })
     }
 
-    /// No gate refuses it, as far as known: the rate is looked at when its turn comes.
-    pub(crate) fn open(&self) -> bool {
-        let most = u64::from(self.row.settings.concurrency_limit);
-        self.row.parked_until == 0 && (most == 0 || self.live.running < most)
+    /// As persisted.
+    pub(crate) fn row(&self) -> TenantRow {
+        TenantRow {
+            shares: self.shares.iter().map(|share| share.row).collect(),
+            ..self.row.clone()
+        }
+    }
+
+    /// Its tag in a fleet.
+    pub(crate) fn tag(&self, fleet: FleetId) -> u64 {
+        let share = self.shares.iter().find(|share| share.row.fleet == fleet);
+        share.map_or(0, |share| share.row.tag)
     }
 
     /// Number of a kind's cost; kinds beyond the bound share `NO_COST`.
@@ -99,11 +117,6 @@ impl Tenant {
             mean: cost.mean,
         })
     }
-
-    /// When its rate limit wakes it, if it is parked.
-    pub(crate) fn wakes_at(&self) -> Option<Timestamp> {
-        (self.row.parked_until > 0).then_some(self.row.parked_until)
-    }
 }
 
 #[derive(Debug)]
@@ -114,12 +127,15 @@ pub(crate) struct Queue {
     pub(crate) note: Name,
     pub(crate) live: LiveCounts,
     pub(crate) lanes: Vec<u32>,
+    pub(crate) gate: u32,
+    /// Ordering keys whose jobs wait for a dead one.
+    pub(crate) held_orders: BTreeSet<Name>,
 }
 
 impl Queue {
-    /// It has settings: a row, and life without jobs.
+    /// It lives also without jobs.
     pub(crate) fn kept(&self) -> bool {
-        self.paused
+        self.paused || !self.held_orders.is_empty()
     }
 
     pub(crate) fn row(&self, tenant: TenantId) -> QueueRow {
@@ -135,6 +151,7 @@ impl Queue {
 impl LiveCounts {
     pub(crate) fn of(&mut self, state: JobState) -> &mut u64 {
         match state {
+            JobState::Blocked => &mut self.blocked,
             JobState::Available => &mut self.available,
             JobState::Running => &mut self.running,
             JobState::Retrying => &mut self.retrying,

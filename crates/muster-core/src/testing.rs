@@ -123,6 +123,18 @@ impl Bed {
         wait
     }
 
+    /// Sets a rule of tenant `default` and expects success.
+    pub(crate) fn limit(&mut self, level: LimitLevel, names: &str, rate: Option<(u32, Millis, u32)>, concurrency: u32) {
+        let rule = rule(level, "default", names, rate, concurrency);
+        assert_eq!(self.one(Command::SetLimit(Box::new(rule))), Reply::Done);
+    }
+
+    /// The limiter of a name of tenant `default`.
+    pub(crate) fn limiter(&self, level: LimitLevel, name: &str) -> LimiterView {
+        let view = self.core.limiter(level, TenantId(1), &name.into(), 10);
+        view.expect("the tenant is there")
+    }
+
     pub(crate) fn set_tenant(&mut self, name: &str, settings: TenantSettings) -> Reply {
         self.one(Command::SetTenant {
             name: name.into(),
@@ -152,6 +164,39 @@ pub(crate) fn hello(session: u128, proposed_after: u64) -> SessionSpec {
     }
 }
 
+/// A rule; `rate` is tokens, period, burst.
+pub(crate) fn rule(
+    level: LimitLevel,
+    tenants: &str,
+    names: &str,
+    rate: Option<(u32, Millis, u32)>,
+    concurrency: u32,
+) -> LimitRule {
+    let tenants = if level == LimitLevel::Cluster { "*" } else { tenants };
+    LimitRule {
+        selector: LimitSelector {
+            level,
+            tenants: tenants.into(),
+            names: names.into(),
+        },
+        rate: rate.map(|(count, period, burst)| RateLimit { count, period, burst }),
+        concurrency,
+        note: "".into(),
+    }
+}
+
+/// A job with limit keys, each of cost 1.
+pub(crate) fn with_keys(mut spec: JobSpec, keys: &[&str]) -> JobSpec {
+    spec.options.limits.keys = keys
+        .iter()
+        .map(|key| LimitKey {
+            key: (*key).into(),
+            cost: 1,
+        })
+        .collect();
+    spec
+}
+
 /// A job of tenant `default` whose failures wait 100 ms.
 pub(crate) fn job(id: u128) -> JobSpec {
     JobSpec {
@@ -171,6 +216,7 @@ pub(crate) fn job(id: u128) -> JobSpec {
             backoff: Backoff::Fixed { delay: 100 },
             ..JobOptions::default()
         },
+        ordering: None,
         metadata: vec![],
         seed: 7,
         origin: Origin::Api,

@@ -1,11 +1,13 @@
 //! Timers: one ordered set of (instant, what).
 //!
 //! A timer exists exactly while it has something to do, and its order follows from persisted fields, so a restored
-//! state fires the same ones in the same order. A job has at most one, given by its state.
+//! state fires the same ones in the same order. A job has at most one, given by its state. Gates have timers of their own
+//! (`gates.rs`), ordered by their names.
 
 use std::collections::BTreeSet;
 
-use crate::ids::{TenantId, Timestamp};
+use crate::fleet::FleetId;
+use crate::ids::Timestamp;
 
 /// What a timer does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,12 +18,12 @@ pub(crate) enum What {
     Expiry,
     /// An attempt runs out of time.
     Timeout,
-    /// A tenant parked by its rate limit wakes.
-    Gate,
+    /// A fleet without sessions is forgotten.
+    Fleet,
 }
 
-/// A timer. `order` is the job's sequence or the tenant's id and unique among timers of its kind; `target` the job's
-/// number or the tenant's.
+/// A timer. `order` is the job's sequence or the fleet's id and unique among timers of its kind; `target` the job's
+/// number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Timer {
     pub(crate) at: Timestamp,
@@ -31,12 +33,12 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    pub(crate) fn gate(at: Timestamp, tenant: TenantId, number: u32) -> Self {
+    pub(crate) fn fleet(at: Timestamp, fleet: FleetId) -> Self {
         Self {
             at,
-            what: What::Gate,
-            order: tenant.0,
-            target: number,
+            what: What::Fleet,
+            order: fleet,
+            target: 0,
         }
     }
 }

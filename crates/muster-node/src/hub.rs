@@ -98,7 +98,12 @@ impl NodeHub {
                     });
                 }),
                 Event::SessionClosed { session, .. } => to(session, &mut |delivery| delivery.closed = true),
-                Event::JobChanged { .. } | Event::JobEnded(_) | Event::SessionOpened { .. } => {}
+                Event::JobChanged { .. }
+                | Event::JobEnded(_)
+                | Event::LimitClosed { .. }
+                | Event::OrderHeld { .. }
+                | Event::OrderReleased { .. }
+                | Event::SessionOpened { .. } => {}
             }
         }
         for (session, delivery) in deliveries {
@@ -136,6 +141,11 @@ fn count(events: &[Event]) {
     for event in events {
         match event {
             Event::JobEnded(row) => counts.ended(row.state),
+            Event::LimitClosed { level, throttled, .. } => counts.limit_closed(*level, *throttled),
+            Event::OrderHeld { queue, key, job, .. } => {
+                tracing::warn!(%job, %queue, %key, "a dead job holds up the jobs of its ordering key; redrive it or release the key");
+                counts.orders_held += 1;
+            }
             Event::LeaseRevoked { job, .. } => {
                 counts.leases_lost += 1;
                 lost.insert(*job);

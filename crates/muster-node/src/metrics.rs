@@ -3,7 +3,7 @@
 //! Every node applies every entry, so a figure is counted on one node only and the sum over all nodes is right:
 //!
 //! - on the leader: `muster_jobs_completed_total`, `muster_jobs_retried_total`, `muster_lease_lost_total`,
-//!   `muster_queue_depth`, `muster_unroutable` (gauges go to 0 when the node stops leading);
+//!   `muster_limit_closed_total`, `muster_order_held_total`, `muster_queue_depth`, `muster_unroutable` (gauges go to 0 when the node stops leading);
 //! - on the node that holds the worker's session: `muster_wait_seconds`, `muster_run_seconds`,
 //!   `muster_stale_reports_total`, `muster_worker_sessions`;
 //! - on each node for itself: `muster_actor_restarts_total`.
@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use metrics::{counter, gauge, histogram};
-use muster_core::{JobState, LiveCounts, Millis, ReportReply};
+use muster_core::{JobState, LimitLevel, LiveCounts, Millis, ReportReply};
 
 use crate::session::ReportAck;
 
@@ -25,6 +25,10 @@ pub(crate) struct EntryCounts {
     pub retried_failed: u64,
     pub retried_lost: u64,
     pub leases_lost: u64,
+    /// By level.
+    pub limits_shut: [u64; 5],
+    pub keys_throttled: u64,
+    pub orders_held: u64,
 }
 
 impl EntryCounts {
@@ -35,6 +39,14 @@ impl EntryCounts {
             JobState::Cancelled => self.cancelled += 1,
             JobState::Expired => self.expired += 1,
             _ => {}
+        }
+    }
+
+    pub(crate) fn limit_closed(&mut self, level: LimitLevel, throttled: bool) {
+        if throttled {
+            self.keys_throttled += 1;
+        } else {
+            self.limits_shut[level as usize] += 1;
         }
     }
 
@@ -57,6 +69,18 @@ impl EntryCounts {
         }
         if self.leases_lost > 0 {
             counter!("muster_lease_lost_total").increment(self.leases_lost);
+        }
+        for (level, count) in LimitLevel::ALL.into_iter().zip(self.limits_shut) {
+            if count > 0 {
+                counter!("muster_limit_closed_total", "level" => level.as_str(), "cause" => "rate").increment(count);
+            }
+        }
+        if self.orders_held > 0 {
+            counter!("muster_order_held_total").increment(self.orders_held);
+        }
+        if self.keys_throttled > 0 {
+            counter!("muster_limit_closed_total", "level" => "key", "cause" => "throttled")
+                .increment(self.keys_throttled);
         }
     }
 }
@@ -96,6 +120,7 @@ pub(crate) fn sessions(count: usize) {
 pub(crate) fn depths(live: LiveCounts, unroutable: u64) {
     let states = [
         ("scheduled", live.scheduled),
+        ("blocked", live.blocked),
         ("available", live.available),
         ("running", live.running),
         ("retrying", live.retrying),

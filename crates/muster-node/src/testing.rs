@@ -37,6 +37,7 @@ pub(crate) fn spec(id: u128, kind: &str) -> JobSpec {
             backoff: muster_core::Backoff::Fixed { delay: 1 },
             ..JobOptions::default()
         },
+        ordering: None,
         metadata: Vec::new(),
         seed: 0,
         origin: Origin::Api,

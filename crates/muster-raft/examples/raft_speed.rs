@@ -40,6 +40,7 @@ fn command(id: u128) -> Command {
         priority: Default::default(),
         available_at: 0,
         idempotency_key: None,
+        ordering: None,
         options: JobOptions::default(),
         metadata: Vec::new(),
         seed: id as u64,

@@ -1,6 +1,6 @@
 //! Calls of clients.
 
-use muster_core::{Backoff, JobState, Name, RateLimit};
+use muster_core::{Backoff, JobState, LimitRule, LimitSelector, Name};
 use serde::{Deserialize, Serialize};
 
 use crate::{Id, Micros};
@@ -83,10 +83,19 @@ pub enum Operation {
         tenant: Name,
         /// Share.
         weight: u32,
-        /// Limit on starts; `None` = none.
-        rate_limit: Option<RateLimit>,
-        /// Most jobs at once; 0 = no limit.
-        concurrency_limit: u32,
+    },
+    /// Sets a rule of the rule book of limits.
+    SetLimit(LimitRule),
+    /// Takes a rule out of it.
+    DeleteLimit(LimitSelector),
+    /// Lets the jobs of an ordering key go on that wait for a dead one.
+    ReleaseOrder {
+        /// Owner.
+        tenant: Name,
+        /// The queue.
+        queue: Name,
+        /// The ordering key.
+        key: Name,
     },
     /// Follows a job, or all jobs of a tenant; delivers [`Watched`] until its completion.
     Watch {
@@ -131,6 +140,12 @@ pub enum OperationKind {
     SetPaused,
     /// A tenant's settings.
     SetTenant,
+    /// A rule set.
+    SetLimit,
+    /// A rule deleted.
+    DeleteLimit,
+    /// An ordering key released.
+    ReleaseOrder,
     /// Changes followed.
     Watch,
     /// The end of a job awaited.
@@ -150,6 +165,9 @@ impl Operation {
             Self::Redrive { .. } => OperationKind::Redrive,
             Self::SetPaused { .. } => OperationKind::SetPaused,
             Self::SetTenant { .. } => OperationKind::SetTenant,
+            Self::SetLimit(_) => OperationKind::SetLimit,
+            Self::DeleteLimit(_) => OperationKind::DeleteLimit,
+            Self::ReleaseOrder { .. } => OperationKind::ReleaseOrder,
             Self::Watch { .. } => OperationKind::Watch,
             Self::Wait { .. } => OperationKind::Wait,
         }
@@ -179,6 +197,54 @@ pub struct JobArgs {
     pub max_crashes: u32,
     /// Wait between attempts.
     pub backoff: Backoff,
+    /// What its starts take of limits, and its place in an order.
+    #[serde(default, skip_serializing_if = "Claims::is_plain")]
+    pub claims: Claims,
+}
+
+/// What a job wants of limits and order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claims {
+    /// Tokens that a start takes of the rates of cluster, tenant, queue and kind.
+    pub cost: u32,
+    /// Limit keys, with the tokens that a start takes of each.
+    #[serde(default)]
+    pub limit_keys: Vec<(Name, u32)>,
+    /// Ordering key.
+    #[serde(default)]
+    pub ordering_key: Option<Name>,
+    /// Its death holds up the others of its ordering key.
+    #[serde(default)]
+    pub strict: bool,
+}
+
+impl Default for Claims {
+    fn default() -> Self {
+        Self {
+            cost: 1,
+            limit_keys: Vec::new(),
+            ordering_key: None,
+            strict: false,
+        }
+    }
+}
+
+impl Claims {
+    fn is_plain(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Of a job.
+    pub fn of(spec: &muster_core::JobSpec) -> Self {
+        let limits = &spec.options.limits;
+        let ordering = spec.ordering.as_ref();
+        Self {
+            cost: limits.cost,
+            limit_keys: limits.keys.iter().map(|key| (key.key.clone(), key.cost)).collect(),
+            ordering_key: ordering.map(|ordering| ordering.key.clone()),
+            strict: ordering.is_some_and(|ordering| ordering.policy == muster_core::OrderingPolicy::Strict),
+        }
+    }
 }
 
 /// A call comes back.
@@ -213,7 +279,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// To `SetPaused`, `SetTenant`, `Watch`.
+    /// To calls that return nothing.
     Done,
     /// To `Enqueue` and `Redrive`.
     Enqueued(Enqueued),
@@ -282,6 +348,9 @@ pub struct Counts {
     pub running: u64,
     /// Waiting for their backoff.
     pub retrying: u64,
+    /// Waiting for an earlier job of their ordering key.
+    #[serde(default)]
+    pub blocked: u64,
 }
 
 /// A watch delivers a change.

@@ -4,11 +4,11 @@
 //! clients and workers saw.
 
 use muster_core::{
-    Applied, AttemptOutcome, AttemptReport, Command, Core, Event, JobSpec, JobState, Reply, ReportReply,
+    Applied, AttemptOutcome, AttemptReport, Command, Core, Event, JobId, JobSpec, JobState, Reply, ReportReply,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{AcceptedJob, Counts, Effect, Enqueued, How, Id, ReportVerdict};
+use crate::{AcceptedJob, Claims, Counts, Effect, Enqueued, How, Id, ReportVerdict};
 
 /// What a report says.
 pub fn how(outcome: &AttemptOutcome) -> How {
@@ -21,6 +21,7 @@ pub fn how(outcome: &AttemptOutcome) -> How {
         AttemptOutcome::Preempted => How::Preempted,
         AttemptOutcome::Snoozed { .. } => How::Snoozed,
         AttemptOutcome::Cancelled => How::Cancelled,
+        AttemptOutcome::Throttled { .. } => How::Throttled,
     }
 }
 
@@ -31,6 +32,7 @@ pub fn counts(live: &muster_core::LiveCounts) -> Counts {
         available: live.available,
         running: live.running,
         retrying: live.retrying,
+        blocked: live.blocked,
     }
 }
 
@@ -77,13 +79,12 @@ pub fn effects(core: &Core, commands: &[Command], applied: &Applied, counted: bo
 
 fn command_effects(effects: &mut Vec<Effect>, command: &Command, reply: &Reply) {
     match (command, reply) {
-        (Command::Enqueue(spec) | Command::Redrive { spec, .. }, Reply::Enqueued(reply)) => {
-            accepted(effects, spec, reply);
-        }
+        (Command::Enqueue(spec), Reply::Enqueued(reply)) => accepted(effects, spec, None, reply),
+        (Command::Redrive { spec, from }, Reply::Enqueued(reply)) => accepted(effects, spec, Some(*from), reply),
         (Command::EnqueueMany { jobs, .. }, Reply::EnqueuedMany(replies)) => {
             for (spec, reply) in jobs.iter().zip(replies) {
                 if let Ok(reply) = reply {
-                    accepted(effects, spec, reply);
+                    accepted(effects, spec, None, reply);
                 }
             }
         }
@@ -95,11 +96,8 @@ fn command_effects(effects: &mut Vec<Effect>, command: &Command, reply: &Reply) 
                     .map(|(report, reply)| reported(report, *reply)),
             );
         }
-        (Command::SetTenant { name, settings, .. }, Reply::Tenant(_)) => effects.push(Effect::Tenant {
-            tenant: name.clone(),
-            rate_limit: settings.rate_limit,
-            concurrency_limit: settings.concurrency_limit,
-        }),
+        (Command::SetLimit(rule), Reply::Done) => effects.push(Effect::Limit((**rule).clone())),
+        (Command::DeleteLimit(selector), Reply::Done) => effects.push(Effect::LimitGone(selector.clone())),
         (
             Command::PauseQueue {
                 tenant, queue, paused, ..
@@ -114,7 +112,7 @@ fn command_effects(effects: &mut Vec<Effect>, command: &Command, reply: &Reply) 
     }
 }
 
-fn accepted(effects: &mut Vec<Effect>, spec: &JobSpec, reply: &muster_core::Enqueued) {
+fn accepted(effects: &mut Vec<Effect>, spec: &JobSpec, from: Option<JobId>, reply: &muster_core::Enqueued) {
     if reply.existed {
         return;
     }
@@ -122,6 +120,9 @@ fn accepted(effects: &mut Vec<Effect>, spec: &JobSpec, reply: &muster_core::Enqu
         job: reply.job.into(),
         tenant: spec.tenant.clone(),
         queue: spec.queue.clone(),
+        kind: spec.kind.clone(),
+        claims: Claims::of(spec),
+        redrives: from.map(Id::from),
         state: reply.state,
         due: spec.available_at,
         max_attempts: spec.options.max_attempts,
@@ -173,7 +174,27 @@ fn event_effects(effects: &mut Vec<Effect>, core: &Core, event: &Event, why: How
             failures: row.failures,
             crashes: row.crashes,
         }),
-        Event::CancelAsked { .. } | Event::SessionOpened { .. } | Event::SessionClosed { .. } => {}
+        Event::LimitClosed {
+            tenant,
+            name,
+            until,
+            throttled: true,
+            ..
+        } => {
+            if let Some(tenant) = core.tenant(*tenant) {
+                effects.push(Effect::Throttled {
+                    tenant: tenant.name,
+                    key: name.clone(),
+                    until: *until,
+                });
+            }
+        }
+        Event::OrderReleased { job, .. } => effects.push(Effect::Released { job: (*job).into() }),
+        Event::CancelAsked { .. }
+        | Event::SessionOpened { .. }
+        | Event::SessionClosed { .. }
+        | Event::LimitClosed { .. }
+        | Event::OrderHeld { .. } => {}
     }
 }
 

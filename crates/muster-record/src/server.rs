@@ -1,9 +1,9 @@
 //! What nodes did with the log. Optional: without it a history is judged from outside only.
 
-use muster_core::{Backoff, JobState, Name, RateLimit};
+use muster_core::{Backoff, JobState, LimitRule, LimitSelector, Name};
 use serde::{Deserialize, Serialize};
 
-use crate::{Counts, How, Id, Micros};
+use crate::{Claims, Counts, How, Id, Micros};
 
 /// A node took the lead.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,14 +102,23 @@ pub enum Effect {
         /// Attempts whose worker vanished.
         crashes: u32,
     },
-    /// Settings of a tenant from now on.
-    Tenant {
-        /// Its name.
+    /// A rule of the rule book from now on.
+    Limit(LimitRule),
+    /// A rule is gone.
+    LimitGone(LimitSelector),
+    /// A worker's report closed a limit key until an instant of replicated time.
+    Throttled {
+        /// Owner.
         tenant: Name,
-        /// Limit on starts.
-        rate_limit: Option<RateLimit>,
-        /// Most jobs at once; 0 = no limit.
-        concurrency_limit: u32,
+        /// The key.
+        key: Name,
+        /// Milliseconds.
+        until: u64,
+    },
+    /// A dead job does not hold up the others of its ordering key any more.
+    Released {
+        /// The dead job.
+        job: Id,
     },
     /// A queue was stopped or resumed.
     Paused {
@@ -138,6 +147,12 @@ pub struct AcceptedJob {
     pub tenant: Name,
     /// Queue.
     pub queue: Name,
+    /// Handler.
+    pub kind: Name,
+    /// What it wants of limits and order.
+    pub claims: Claims,
+    /// The dead job that it revives.
+    pub redrives: Option<Id>,
     /// First state.
     pub state: JobState,
     /// Not to start before, as the client asked; milliseconds.

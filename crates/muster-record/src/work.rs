@@ -53,6 +53,8 @@ pub enum How {
     Preempted,
     /// Put off, not counted.
     Snoozed,
+    /// A service throttles, not counted.
+    Throttled,
     /// Stopped because a cancel was asked for.
     Cancelled,
     /// Taken back: it ran out of time.

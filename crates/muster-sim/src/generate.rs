@@ -63,6 +63,7 @@ fn life(number: u64) -> Vec<Record> {
         max_attempts: 20,
         max_crashes: 3,
         backoff: Backoff::Fixed { delay: 1 },
+        claims: Claims::default(),
     };
     let invoke = |at, call, operation| {
         Record::Invoke(Invoke {

@@ -1,7 +1,7 @@
 //! The recorder under many threads.
 
 use muster_sim::history::{
-    Answer, Backoff, Enqueued, FaultKind, Header, How, Id, JobArgs, Operation, Reader, Record, Recorder,
+    Answer, Backoff, Claims, Enqueued, FaultKind, Header, How, Id, JobArgs, Operation, Reader, Record, Recorder,
 };
 
 const CLIENTS: u128 = 8;
@@ -18,6 +18,7 @@ fn args(job: Id) -> JobArgs {
         max_attempts: 1,
         max_crashes: 1,
         backoff: Backoff::Fixed { delay: 1 },
+        claims: Claims::default(),
     }
 }
 

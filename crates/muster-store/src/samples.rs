@@ -33,7 +33,18 @@ pub(crate) fn spec(number: u64) -> JobSpec {
             attempt_timeout: 30_000,
             expires_in: 86_400_000,
             required_labels: vec![("region".into(), "eu".into())],
+            limits: JobLimits {
+                cost: 3,
+                keys: vec![LimitKey {
+                    key: "smtp:eu".into(),
+                    cost: 2,
+                }],
+            },
         },
+        ordering: Some(OrderingKey {
+            key: "account-17".into(),
+            policy: OrderingPolicy::Strict,
+        }),
         metadata: vec![("trace".into(), "0af7".into())],
         seed: 77,
         origin: Origin::Redrive,
@@ -97,14 +108,25 @@ fn session() -> SessionSpec {
 fn settings() -> TenantSettings {
     TenantSettings {
         weight: 250,
-        rate_limit: Some(RateLimit {
+        aging: 15_000,
+        payload_bytes_max: 4096,
+    }
+}
+
+fn limit() -> LimitRule {
+    LimitRule {
+        selector: LimitSelector {
+            level: LimitLevel::Key,
+            tenants: "acme".into(),
+            names: "smtp:*".into(),
+        },
+        rate: Some(RateLimit {
             count: 100,
             period: 1_000,
             burst: 20,
         }),
-        concurrency_limit: 64,
-        aging: 15_000,
-        payload_bytes_max: 4096,
+        concurrency: 64,
+        note: "what the provider allows".into(),
     }
 }
 
@@ -143,6 +165,41 @@ pub(crate) fn rows() -> Vec<(&'static str, Row)> {
                 mean: 25_600,
             }),
         ),
+        ("row-limit", Row::Limit(limit())),
+        (
+            "row-gate",
+            Row::Gate(GateRow {
+                level: LimitLevel::Key,
+                tenant: TenantId(3),
+                name: "smtp:eu".into(),
+                arrival: 1 << 70,
+                shut_until: 1_700_000_001_000,
+                throttled_until: 1_700_000_002_000,
+            }),
+        ),
+        (
+            "row-order",
+            Row::Order(OrderRow {
+                tenant: TenantId(3),
+                queue: "mail".into(),
+                key: "account-17".into(),
+                held_by: JobId(6),
+                sequence: 7 << 24,
+            }),
+        ),
+        (
+            "row-fleet",
+            Row::Fleet(FleetRow {
+                id: 5,
+                key: FleetKey {
+                    tenants: session().class.tenants,
+                    queues: session().class.queues,
+                    kinds: session().class.kinds,
+                },
+                virtual_time: 98,
+                idle_since: 1_700_000_000_800,
+            }),
+        ),
     ]
 }
 
@@ -154,7 +211,7 @@ fn meta() -> MetaRow {
         next_tenant: 4,
         hash: 0x1234_5678,
         ended_floor: 7,
-        virtual_time: 8,
+        next_fleet: 8,
         closed_floor: 9,
         closed: vec![ClosedSession {
             index: 58,
@@ -168,9 +225,11 @@ fn tenant() -> TenantRow {
         id: TenantId(3),
         name: "acme".into(),
         settings: settings(),
-        virtual_time: 99,
-        rate_state: 1 << 70,
-        parked_until: 1_700_000_001_000,
+        shares: vec![ShareRow {
+            fleet: 5,
+            tag: 99,
+            owed: 1,
+        }],
         totals: Totals {
             enqueued: 1,
             started: 2,
@@ -223,6 +282,10 @@ pub(crate) fn batch() -> Batch {
         report(AttemptOutcome::Preempted),
         report(AttemptOutcome::Snoozed { delay: 5_000 }),
         report(AttemptOutcome::Cancelled),
+        report(AttemptOutcome::Throttled {
+            key: "smtp:eu".into(),
+            retry_after: 2_000,
+        }),
     ];
     let session_id = SessionId(9);
     let commands = vec![
@@ -264,6 +327,17 @@ pub(crate) fn batch() -> Batch {
             note: "provider is down".into(),
         },
         Command::Tick,
+        Command::SetLimit(Box::new(limit())),
+        Command::DeleteLimit(limit().selector),
+        Command::OpenKey {
+            tenant: "acme".into(),
+            key: "smtp:eu".into(),
+        },
+        Command::ReleaseOrder {
+            tenant: "acme".into(),
+            queue: "mail".into(),
+            key: "account-17".into(),
+        },
     ];
     Batch {
         stamped_at: 1_700_000_000_000,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_client::{Client, Error, JobInfo, JobState, ListJobs};
 use muster_sim::history::{
-    Counts, FinalJob, FinalNode, FinalTenant, Operation, OperationKind, Record, Scanned, Totals,
+    Answer, Counts, FinalJob, FinalNode, FinalTenant, Operation, OperationKind, Process, Record, Scanned, Totals,
 };
 use tokio::time::Instant;
 
@@ -33,13 +33,14 @@ pub(crate) async fn drain(world: &World) -> bool {
                 Ok(owner) => owner.cancel(job).await,
                 Err(error) => Err(error),
             };
-            let answer = result.map(|after| muster_sim::history::Answer::Cancelled(state(after)));
+            let answer = result.map(|after| Answer::Cancelled(state(after)));
             world.settle(OperationKind::Cancel, call, None, answer);
         }
+        release_orders(world, &mut process).await;
         if let Ok(tenants) = client.tenants().await {
             let count = tenants
                 .iter()
-                .map(|tenant| tenant.scheduled + tenant.available + tenant.running + tenant.retrying);
+                .map(|tenant| tenant.scheduled + tenant.blocked + tenant.available + tenant.running + tenant.retrying);
             let count: u64 = count.sum();
             live = Some(count);
             if count == 0 {
@@ -52,6 +53,26 @@ pub(crate) async fn drain(world: &World) -> bool {
         "not all done {DRAIN:?} after the last fault; live jobs: {live:?}"
     ));
     false
+}
+
+/// Nothing behind a strict job that died would ever be done.
+async fn release_orders(world: &World, process: &mut Process) {
+    for tenant in &TENANTS {
+        let Ok(owner) = world.client(0).with_tenant(tenant.name) else {
+            continue;
+        };
+        for queue in owner.queues().await.unwrap_or_default() {
+            for held in owner.held_orders(&queue.name).await.unwrap_or_default() {
+                let call = process.invoke(Operation::ReleaseOrder {
+                    tenant: tenant.name.into(),
+                    queue: queue.name.as_str().into(),
+                    key: held.ordering_key.as_str().into(),
+                });
+                let result = owner.release_order(&queue.name, &held.ordering_key).await;
+                world.settle(OperationKind::ReleaseOrder, call, None, result.map(|()| Answer::Done));
+            }
+        }
+    }
 }
 
 async fn probes(client: &Client) -> Result<Vec<JobInfo>, Error> {
@@ -119,6 +140,7 @@ async fn jobs_and_tenants(world: &World) -> Result<(), Error> {
                 available: tenant.available,
                 running: tenant.running,
                 retrying: tenant.retrying,
+                blocked: tenant.blocked,
             },
             totals: Some(Totals {
                 enqueued: totals.enqueued,

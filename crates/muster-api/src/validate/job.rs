@@ -1,15 +1,16 @@
 //! Jobs to be accepted.
 
 use muster_core::{
-    Backoff, Encoding, JobOptions, JobSpec, JobState, LogIndex, Name, Origin, Payload, Priority, Timestamp,
+    Backoff, Encoding, JobLimits, JobOptions, JobSpec, JobState, LIMIT_COST_MAX, LIMIT_KEYS_MAX, LimitKey, LogIndex,
+    Name, OrderingKey, OrderingPolicy, Origin, Payload, Priority, Timestamp,
 };
 use muster_proto::v1;
 
-use super::field;
+use super::{field, limit};
 use crate::errors::Violation;
 use crate::limits::{
     ATTEMPTS_MAX, CONTENT_TYPE_BYTES_MAX, CRASHES_MAX, FAR_MAX, IDEMPOTENCY_KEY_BYTES_MAX, METADATA_BYTES_MAX,
-    METADATA_PAIRS_MAX, SPAN_MAX,
+    METADATA_PAIRS_MAX, ORDERING_KEY_BYTES_MAX, SPAN_MAX,
 };
 use crate::mint::Mint;
 use crate::reason::Reason;
@@ -80,7 +81,12 @@ pub(crate) fn job_spec(job: v1::JobSpec, context: &mut Context) -> Result<JobSpe
             attempt_timeout: field::span("attempt_timeout", job.attempt_timeout.as_ref(), 1, SPAN_MAX, 600_000)?,
             expires_in: field::span("expires_in", job.expires_in.as_ref(), 1, FAR_MAX, 0)?,
             required_labels: field::labels("required_labels", job.required_labels)?,
+            limits: JobLimits {
+                cost: field::number("cost", job.cost, 1, LIMIT_COST_MAX, 1)?,
+                keys: limit_keys(&job.limit_keys)?,
+            },
         },
+        ordering: ordering(&job.ordering_key, job.ordering_policy)?,
         metadata: metadata(job.metadata)?,
         seed: context.mint.seed(),
         origin: Origin::Api,
@@ -207,6 +213,63 @@ fn idempotency_key(key: &str) -> Result<Option<Name>, Violation> {
         return Ok(None);
     }
     field::text("idempotency_key", key, IDEMPOTENCY_KEY_BYTES_MAX).map(Some)
+}
+
+/// Limit keys in ascending order.
+fn limit_keys(given: &[v1::LimitKey]) -> Result<Vec<LimitKey>, Violation> {
+    if given.is_empty() {
+        return Ok(Vec::new());
+    }
+    field::count("limit_keys", given.len(), LIMIT_KEYS_MAX)?;
+    let mut keys = Vec::with_capacity(given.len());
+    for key in given {
+        keys.push(LimitKey {
+            key: limit::limit_key("limit_keys.key", &key.key)?,
+            cost: field::number("limit_keys.cost", key.cost, 1, LIMIT_COST_MAX, 1)?,
+        });
+    }
+    keys.sort_unstable();
+    if let Some(pair) = keys.windows(2).find(|pair| pair[0].key == pair[1].key) {
+        let given = format!("{} twice", field::shown(&pair[0].key));
+        return Err(Violation::new(
+            Reason::Duplicate,
+            "limit_keys.key",
+            given,
+            "each key once",
+        ));
+    }
+    Ok(keys)
+}
+
+fn ordering(key: &str, policy: i32) -> Result<Option<OrderingKey>, Violation> {
+    let policy = match v1::OrderingPolicy::try_from(policy) {
+        Ok(v1::OrderingPolicy::Unspecified | v1::OrderingPolicy::SkipDead) => OrderingPolicy::SkipDead,
+        Ok(v1::OrderingPolicy::Strict) => OrderingPolicy::Strict,
+        Err(_) => {
+            return Err(Violation::new(
+                Reason::EnumInvalid,
+                "ordering_policy",
+                policy.to_string(),
+                "1 (skip_dead) or 2 (strict)",
+            ));
+        }
+    };
+    match (key, policy) {
+        ("", OrderingPolicy::Strict) => Err(field::required("ordering_key", "a key, since a policy is given")),
+        ("", OrderingPolicy::SkipDead) => Ok(None),
+        (key, policy) => Ok(Some(OrderingKey {
+            key: ordering_key("ordering_key", key)?,
+            policy,
+        })),
+    }
+}
+
+/// An ordering key.
+pub(crate) fn ordering_key(path: &str, key: &str) -> Result<Name, Violation> {
+    if key.is_empty() {
+        return Err(field::required(path, "an ordering key"));
+    }
+    field::text(path, key, ORDERING_KEY_BYTES_MAX)
 }
 
 fn backoff(backoff: Option<v1::Backoff>) -> Result<Backoff, Violation> {

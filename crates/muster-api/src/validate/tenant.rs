@@ -1,11 +1,11 @@
 //! Settings of tenants.
 
-use muster_core::{Name, RateLimit, TenantSettings};
+use muster_core::{Name, TenantSettings};
 use muster_proto::v1;
 
 use super::field;
 use crate::errors::Violation;
-use crate::limits::{PAYLOAD_BYTES_MAX, RATE_COUNT_MAX, RATE_PERIOD_DEFAULT, SPAN_MAX, WEIGHT_MAX};
+use crate::limits::{PAYLOAD_BYTES_MAX, WEIGHT_MAX};
 use crate::reason::Reason;
 
 /// A new tenant.
@@ -17,12 +17,6 @@ pub(crate) fn create_tenant(tenant: Option<v1::Tenant>) -> Result<(Name, TenantS
     let defaults = TenantSettings::default();
     let settings = TenantSettings {
         weight: field::number("tenant.weight", tenant.weight, 1, WEIGHT_MAX, defaults.weight)?,
-        rate_limit: tenant
-            .rate_limit
-            .as_ref()
-            .map(|limit| rate_limit("tenant.rate_limit", limit))
-            .transpose()?,
-        concurrency_limit: tenant.concurrency_limit,
         aging: defaults.aging,
         payload_bytes_max: payload_bytes("tenant.payload_bytes_max", tenant.payload_bytes_max)?,
     };
@@ -37,24 +31,6 @@ pub(crate) fn update_tenant(
     let mut settings = settings.clone();
     if let Some(weight) = request.weight {
         settings.weight = given(field::number("weight", weight, 1, WEIGHT_MAX, 0)?, "weight", WEIGHT_MAX)?;
-    }
-    if request.clear_rate_limit {
-        if request.rate_limit.is_some() {
-            let given = "given together with clear_rate_limit";
-            return Err(Violation::new(
-                Reason::FieldsExclusive,
-                "rate_limit",
-                given,
-                "one of the two",
-            ));
-        }
-        settings.rate_limit = None;
-    }
-    if let Some(limit) = &request.rate_limit {
-        settings.rate_limit = Some(rate_limit("rate_limit", limit)?);
-    }
-    if let Some(limit) = request.concurrency_limit {
-        settings.concurrency_limit = limit;
     }
     if let Some(bytes) = request.payload_bytes_max {
         settings.payload_bytes_max = payload_bytes("payload_bytes_max", bytes)?;
@@ -90,18 +66,6 @@ fn payload_bytes(path: &str, bytes: u32) -> Result<u32, Violation> {
     )
 }
 
-fn rate_limit(path: &str, limit: &v1::RateLimit) -> Result<RateLimit, Violation> {
-    let at = |violation: Violation| violation.within(path);
-    let count = field::number("count", limit.count, 1, RATE_COUNT_MAX, 0)
-        .and_then(|count| given(count, "count", RATE_COUNT_MAX))
-        .map_err(at)?;
-    Ok(RateLimit {
-        count,
-        period: field::span("period", limit.period.as_ref(), 1, SPAN_MAX, RATE_PERIOD_DEFAULT).map_err(at)?,
-        burst: field::number("burst", limit.burst, 1, RATE_COUNT_MAX, count).map_err(at)?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,13 +90,6 @@ mod tests {
 
     #[test]
     fn settings_keep_to_their_limits() {
-        let limit = |count, burst| {
-            Some(v1::RateLimit {
-                count,
-                period: None,
-                burst,
-            })
-        };
         refused(|tenant| tenant.name.clear(), "tenant.name", Reason::NameInvalid);
         refused(
             |tenant| tenant.name = "_own".into(),
@@ -141,37 +98,18 @@ mod tests {
         );
         refused(|tenant| tenant.weight = 10_001, "tenant.weight", Reason::OutOfRange);
         refused(
-            |tenant| tenant.rate_limit = limit(0, 0),
-            "tenant.rate_limit.count",
-            Reason::OutOfRange,
-        );
-        refused(
-            |tenant| tenant.rate_limit = limit(1_000_000_001, 0),
-            "tenant.rate_limit.count",
-            Reason::OutOfRange,
-        );
-        refused(
             |tenant| tenant.payload_bytes_max = (8 << 20) + 1,
             "tenant.payload_bytes_max",
             Reason::OutOfRange,
         );
         assert!(tenant(|tenant| tenant.payload_bytes_max = 8 << 20).is_ok());
-        let settings = tenant(|tenant| tenant.rate_limit = limit(50, 0)).expect("valid").1;
-        assert_eq!(
-            settings.rate_limit,
-            Some(RateLimit {
-                count: 50,
-                period: 1_000,
-                burst: 50
-            })
-        );
         assert!(create_tenant(None).is_err());
     }
 
     #[test]
     fn an_update_changes_what_is_given() {
         let before = TenantSettings {
-            concurrency_limit: 4,
+            payload_bytes_max: 4_096,
             ..TenantSettings::default()
         };
         let request = v1::UpdateTenantRequest {
@@ -191,17 +129,5 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(update_tenant(&zero, &before).expect_err("0").reason, Reason::OutOfRange);
-        let both = v1::UpdateTenantRequest {
-            rate_limit: Some(v1::RateLimit {
-                count: 1,
-                ..Default::default()
-            }),
-            clear_rate_limit: true,
-            ..Default::default()
-        };
-        assert_eq!(
-            update_tenant(&both, &before).expect_err("both").reason,
-            Reason::FieldsExclusive
-        );
     }
 }

@@ -6,6 +6,7 @@ use muster_node::{SessionHello, SessionInput};
 use muster_proto::v1;
 
 use super::field;
+use super::limit::limit_key;
 use crate::errors::Violation;
 use crate::limits::{
     CREDITS_MAX, ERROR_CLASS_BYTES_MAX, ERROR_MESSAGE_BYTES_MAX, REPORTS_MAX, RESULT_BYTES_MAX, SESSION_TTL_DEFAULT,
@@ -157,6 +158,20 @@ fn report(report: v1::AttemptReport) -> Result<AttemptReport, Violation> {
             delay: field::span("snoozed.delay", snoozed.delay.as_ref(), 0, SPAN_MAX, 0)?,
         },
         Some(Outcome::Cancelled(_)) => AttemptOutcome::Cancelled,
+        Some(Outcome::Throttled(throttled)) => AttemptOutcome::Throttled {
+            key: if throttled.key.is_empty() {
+                Name::from("")
+            } else {
+                limit_key("throttled.key", &throttled.key)?
+            },
+            retry_after: field::span(
+                "throttled.retry_after",
+                throttled.retry_after.as_ref(),
+                1,
+                SPAN_MAX,
+                1_000,
+            )?,
+        },
     };
     Ok(AttemptReport {
         job,

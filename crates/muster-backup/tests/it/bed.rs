@@ -184,6 +184,7 @@ fn job(id: u128, bytes: usize) -> JobSpec {
         available_at: 0,
         idempotency_key: None,
         options: JobOptions::default(),
+        ordering: None,
         metadata: Vec::new(),
         seed: 7,
         origin: Default::default(),

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use futures::StreamExt;
-use muster_client::{Enqueue, Error, JobId, JobInfo, JobState, ListJobs, Priority};
+use muster_client::{Enqueue, Error, JobId, JobInfo, JobState, ListJobs, OrderingPolicy, Priority};
 use serde_json::{Value, json};
 
 use super::{Run, payload};
@@ -108,6 +108,18 @@ pub struct EnqueueArgs {
     /// Expire the job if it has not started within this time of its availability [default: never]
     #[arg(long, value_parser = parse::duration)]
     expires_in: Option<Duration>,
+    /// A limit key, with tokens per start before it if more than 1, e.g. stripe:acct_7 or '3*stripe:acct_7'; repeat it
+    #[arg(long, value_name = "[COST*]KEY", value_parser = parse::limit_key)]
+    limit_key: Vec<(String, u32)>,
+    /// Tokens that each start takes of the rates of cluster, tenant, queue and kind [default: 1]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    cost: Option<u32>,
+    /// Jobs of one key in a queue run one at a time, in the order of their acceptance
+    #[arg(long)]
+    ordering_key: Option<String>,
+    /// What becomes of the jobs behind this one if it dies: skip-dead (they go on) or strict (they wait)
+    #[arg(long, requires = "ordering_key", value_name = "POLICY", value_parser = parse::ordering, default_value = "skip-dead")]
+    ordering: OrderingPolicy,
     /// Wait until the job has ended, and show it; exit code 6 if it did not succeed
     #[arg(long)]
     wait: bool,
@@ -199,6 +211,15 @@ fn options(id: JobId, args: EnqueueArgs) -> Enqueue {
     }
     if let Some(after) = args.expires_in {
         options = options.expires_in(after);
+    }
+    for (key, cost) in args.limit_key {
+        options = options.limit_key_costing(key, cost);
+    }
+    if let Some(cost) = args.cost {
+        options = options.cost(cost);
+    }
+    if let Some(key) = args.ordering_key {
+        options = options.ordered(key, args.ordering);
     }
     options
 }

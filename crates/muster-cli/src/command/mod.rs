@@ -3,6 +3,7 @@
 mod backup;
 mod cluster;
 mod job;
+mod limit;
 mod local;
 mod payload;
 mod queue;
@@ -24,10 +25,12 @@ use crate::output::Output;
 pub enum Command {
     /// Enqueue, look up, wait for, cancel and redrive jobs
     Job(JobArgs),
-    /// List, pause and resume queues
+    /// List, pause and resume queues; ordering keys that wait for a dead job
     Queue(QueueArgs),
-    /// Create tenants, list them, set their shares and limits
+    /// Create tenants, list them, set their shares
     Tenant(TenantArgs),
+    /// Limit starts and running jobs of the cluster, tenants, queues, kinds and keys
+    Limit(LimitArgs),
     /// The cluster as its nodes see it
     Cluster(ClusterArgs),
     /// Connected workers
@@ -70,6 +73,11 @@ noun!(
     tenant
 );
 noun!(
+    /// `muster limit …`
+    LimitArgs,
+    limit
+);
+noun!(
     /// `muster cluster …`
     ClusterArgs,
     cluster
@@ -98,6 +106,7 @@ pub(crate) async fn run(command: Command, mut root: clap::Command) -> u8 {
         Command::Job(args) => args.global.clone(),
         Command::Queue(args) => args.global.clone(),
         Command::Tenant(args) => args.global.clone(),
+        Command::Limit(args) => args.global.clone(),
         Command::Cluster(args) => args.global.clone(),
         Command::Worker(args) => args.global.clone(),
         Command::Backup(args) => args.global.clone(),
@@ -127,6 +136,7 @@ async fn call(command: Command, global: Global) -> Result<(), Failure> {
         Command::Job(args) => job::run(&run, args.verb).await,
         Command::Queue(args) => queue::run(&run, args.verb).await,
         Command::Tenant(args) => tenant::run(&run, args.verb).await,
+        Command::Limit(args) => limit::run(&run, args.verb).await,
         Command::Cluster(args) => cluster::run(&run, args.verb).await,
         Command::Worker(args) => worker::run(&run, args.verb).await,
         Command::Backup(args) => backup::run(&run, args.verb).await,
@@ -174,8 +184,20 @@ mod tests {
             "queue list",
             "queue pause mail --note migration",
             "queue resume mail",
-            "tenant create docs --weight 300 --rate 100/s --burst 20 --concurrency 5 --payload-max 2MiB",
-            "tenant set-limit docs --no-rate --weight 100",
+            "job enqueue mail --limit-key stripe:acct_7 --limit-key 3*disk --cost 2 --ordering-key account:7 --ordering strict",
+            "queue held mail",
+            "queue release mail account:7",
+            "tenant create docs --weight 300 --payload-max 2MiB",
+            "tenant set docs --weight 100",
+            "limit set key stripe:* --rate 100/s --burst 20 --concurrency 5 --note contract",
+            "limit set tenant --concurrency 5 --tenants *",
+            "limit set cluster --rate 30/m",
+            "limit set key vip --unlimited",
+            "limit list --all-tenants -o json",
+            "limit explain queue mail",
+            "limit explain cluster",
+            "limit delete key stripe:* --tenants acme",
+            "limit open stripe:acct_7",
             "tenant list",
             "cluster status",
             "cluster recover --config c.toml --node 1 --lost 2,3",
@@ -209,8 +231,18 @@ mod tests {
             "job get not-an-id",
             "job list --state asleep",
             "job list --limit 0",
-            "tenant set-limit docs",
-            "tenant set-limit docs --rate 5/s --no-rate",
+            "tenant set docs",
+            "job enqueue mail --ordering strict",
+            "job enqueue mail --limit-key 0*disk",
+            "job enqueue mail --cost 0",
+            "limit set key",
+            "limit set key k",
+            "limit set key k --concurrency 0",
+            "limit set key k --concurrency -1",
+            "limit set key k --rate 5/s --unlimited",
+            "limit set key k --burst 5",
+            "limit set galaxy --concurrency 5",
+            "limit open",
             "tenant create docs --weight 0",
             "queue pause",
             "completion tcsh",
@@ -234,7 +266,7 @@ mod tests {
             let mut script = Vec::new();
             complete(shell, &mut Muster::command(), &mut script);
             let script = String::from_utf8(script).unwrap();
-            assert!(script.contains("redrive") && script.contains("set-limit"), "{shell}");
+            assert!(script.contains("redrive") && script.contains("explain"), "{shell}");
         }
     }
 }

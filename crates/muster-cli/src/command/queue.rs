@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::Run;
 use crate::failure::Failure;
-use crate::{json, table};
+use crate::{json, limits, table};
 
 /// What to do with queues.
 #[derive(Debug, Subcommand)]
@@ -24,6 +24,18 @@ pub enum Verb {
     Resume {
         /// The queue
         queue: String,
+    },
+    /// Ordering keys whose jobs wait for a dead one: redrive it, or release the key
+    Held {
+        /// The queue
+        queue: String,
+    },
+    /// Let the jobs of an ordering key go on without the dead one that they wait for
+    Release {
+        /// The queue
+        queue: String,
+        /// The ordering key
+        key: String,
     },
 }
 
@@ -56,6 +68,28 @@ pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
             run.output.text(
                 json!({ "name": queue, "paused": false }),
                 &format!("queue {queue} is open"),
+            );
+        }
+        Verb::Held { queue } => {
+            let action = format!("list the held ordering keys of queue {queue:?}");
+            let orders = run
+                .client
+                .held_orders(&queue)
+                .await
+                .map_err(|error| Failure::new(action, error))?;
+            let value = orders.iter().map(limits::held_json).collect::<Value>();
+            run.output
+                .rows(value, &limits::HELD, orders.iter().map(limits::held_row).collect());
+        }
+        Verb::Release { queue, key } => {
+            let action = format!("release ordering key {key:?} of queue {queue:?}");
+            run.client.release_order(&queue, &key).await.map_err(|error| {
+                Failure::new(action, error)
+                    .if_unknown("repeat the command: \"no dead job holds up\" then means that it was done")
+            })?;
+            run.output.text(
+                json!({ "queue": queue, "ordering_key": key, "released": true }),
+                &format!("the jobs of ordering key {key} go on"),
             );
         }
     }

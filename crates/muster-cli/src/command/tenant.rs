@@ -1,7 +1,7 @@
 //! `muster tenant …`
 
 use clap::{ArgGroup, Args, Subcommand};
-use muster_client::{NewTenant, RateLimit, TenantChange, TenantInfo};
+use muster_client::{NewTenant, TenantChange, TenantInfo};
 use serde_json::Value;
 
 use super::Run;
@@ -20,46 +20,25 @@ pub enum Verb {
     },
     /// All tenants with their settings and counts
     List,
-    /// Change a tenant's share and limits; what is not given stays
-    #[command(group(ArgGroup::new("change").required(true).multiple(true).args(["weight", "rate", "concurrency", "payload_max", "no_rate"])))]
-    SetLimit {
+    /// Change a tenant's settings; what is not given stays
+    #[command(group(ArgGroup::new("change").required(true).multiple(true).args(["weight", "payload_max"])))]
+    Set {
         /// The tenant
         name: String,
         #[command(flatten)]
         settings: Settings,
-        /// Remove the limit on starts
-        #[arg(long, conflicts_with_all = ["rate", "burst"])]
-        no_rate: bool,
     },
 }
 
-/// Share and limits of a tenant.
+/// Settings of a tenant.
 #[derive(Args, Debug)]
 pub struct Settings {
     /// Share relative to other tenants, 1-10,000 [default: 100]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     weight: Option<u32>,
-    /// Most starts per period, e.g. 100/s, 30/m, 5/10s [default: no limit]
-    #[arg(long, value_parser = parse::rate, value_name = "COUNT/PERIOD")]
-    rate: Option<RateLimit>,
-    /// Starts allowed at once after a quiet time [default: the count of --rate]
-    #[arg(long, requires = "rate", value_parser = clap::value_parser!(u32).range(1..))]
-    burst: Option<u32>,
-    /// Most jobs running at once; 0: no limit [default: 0]
-    #[arg(long)]
-    concurrency: Option<u32>,
     /// Largest payload, up to 8MiB [default: 1MiB]
     #[arg(long, value_parser = parse::size, value_name = "SIZE")]
     payload_max: Option<u32>,
-}
-
-impl Settings {
-    fn rate_limit(&self) -> Option<RateLimit> {
-        self.rate.map(|rate| RateLimit {
-            burst: self.burst.unwrap_or(0),
-            ..rate
-        })
-    }
 }
 
 pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
@@ -69,8 +48,6 @@ pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
             let tenant = NewTenant {
                 name,
                 weight: settings.weight.unwrap_or(0),
-                rate_limit: settings.rate_limit(),
-                concurrency_limit: settings.concurrency.unwrap_or(0),
                 payload_bytes_max: settings.payload_max.unwrap_or(0),
             };
             let tenant = run.client.create_tenant(tenant).await.map_err(|error| {
@@ -79,19 +56,9 @@ pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
             })?;
             show(run, json::tenant(&tenant), &[tenant]);
         }
-        Verb::SetLimit {
-            name,
-            settings,
-            no_rate,
-        } => {
+        Verb::Set { name, settings } => {
             let change = TenantChange {
                 weight: settings.weight,
-                rate_limit: if no_rate {
-                    Some(None)
-                } else {
-                    settings.rate_limit().map(Some)
-                },
-                concurrency_limit: settings.concurrency,
                 payload_bytes_max: settings.payload_max,
             };
             let tenant = run.client.update_tenant(&name, change).await.map_err(|error| {

@@ -41,6 +41,9 @@ struct Inner {
     deadline: Option<SystemTime>,
     available_at: Option<SystemTime>,
     metadata: HashMap<String, String>,
+    limit_keys: Vec<String>,
+    ordering_key: String,
+    sequence: u64,
     token: CancellationToken,
     stop: OnceLock<StopReason>,
 }
@@ -60,6 +63,9 @@ impl Context {
                 deadline: time(job.deadline),
                 available_at: time(job.available_at),
                 metadata: std::mem::take(&mut job.metadata),
+                limit_keys: std::mem::take(&mut job.limit_keys),
+                ordering_key: std::mem::take(&mut job.ordering_key),
+                sequence: job.sequence,
                 token: CancellationToken::new(),
                 stop: OnceLock::new(),
             }),
@@ -120,6 +126,22 @@ impl Context {
     /// The pairs given at the enqueue.
     pub fn metadata(&self) -> &HashMap<String, String> {
         &self.inner.metadata
+    }
+
+    /// Its limit keys; one of them can be reported with [`crate::JobError::throttled`].
+    pub fn limit_keys(&self) -> &[String] {
+        &self.inner.limit_keys
+    }
+
+    /// Its ordering key, if it has one.
+    pub fn ordering_key(&self) -> Option<&str> {
+        Some(self.inner.ordering_key.as_str()).filter(|key| !key.is_empty())
+    }
+
+    /// Its place among the jobs of its ordering key, growing from job to job; 0 without a key. Services that keep the
+    /// highest one they have seen of a key can refuse what comes late.
+    pub fn sequence(&self) -> u64 {
+        self.inner.sequence
     }
 
     /// Cancelled when the attempt should stop. To be handed to what the handler calls.

@@ -24,11 +24,12 @@ pub struct JobError {
     message: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Fate {
     Retry(Option<Duration>),
     Permanent,
     Snooze(Duration),
+    Throttled(String, Duration),
     Cancelled,
 }
 
@@ -59,6 +60,12 @@ impl JobError {
     /// Not now: the job is available again after `delay`, the attempt does not count.
     pub fn snooze(delay: Duration) -> Self {
         Self::new(Fate::Snooze(delay), "Snooze", "")
+    }
+
+    /// A service behind the handler throttles (an HTTP 429): no job with this limit key starts for `retry_after`, and the
+    /// attempt does not count. With a key that the job does not carry, the job alone waits.
+    pub fn throttled(key: impl Into<String>, retry_after: Duration) -> Self {
+        Self::new(Fate::Throttled(key.into(), retry_after), "Throttled", "")
     }
 
     /// Stopped because a cancel was asked for ([`crate::Context::cancelled`]).
@@ -94,6 +101,10 @@ impl JobError {
     pub(super) fn into_outcome(self) -> Outcome {
         let (not_retryable, retry_after) = match self.fate {
             Fate::Snooze(delay) => return Outcome::Snoozed(v1::Snoozed { delay: duration(delay) }),
+            Fate::Throttled(key, retry_after) => {
+                let retry_after = duration(retry_after);
+                return Outcome::Throttled(v1::Throttled { key, retry_after });
+            }
             Fate::Cancelled => return Outcome::Cancelled(v1::AttemptCancelled {}),
             Fate::Permanent => (true, None),
             Fate::Retry(after) => (false, after.and_then(duration)),

@@ -186,6 +186,7 @@ impl Pool {
             Some(Outcome::Succeeded(_)) => add(&self.counters.succeeded),
             Some(Outcome::Failed(_)) => add(&self.counters.failed),
             Some(Outcome::Snoozed(_)) => add(&self.counters.snoozed),
+            Some(Outcome::Throttled(_)) => add(&self.counters.throttled),
             Some(Outcome::Cancelled(_)) => add(&self.counters.cancelled),
             Some(Outcome::Preempted(_)) => add(&self.counters.preempted),
             None => {}

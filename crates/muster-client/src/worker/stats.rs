@@ -18,6 +18,8 @@ pub struct WorkerStats {
     pub panicked: u64,
     /// Attempts put off by their handler.
     pub snoozed: u64,
+    /// Attempts put off because a service throttles.
+    pub throttled: u64,
     /// Attempts stopped because a cancel was asked for.
     pub cancelled: u64,
     /// Attempts handed back by a shutdown.
@@ -37,6 +39,7 @@ pub(super) struct Counters {
     pub failed: AtomicU64,
     pub panicked: AtomicU64,
     pub snoozed: AtomicU64,
+    pub throttled: AtomicU64,
     pub cancelled: AtomicU64,
     pub preempted: AtomicU64,
     pub leases_lost: AtomicU64,
@@ -53,6 +56,7 @@ impl Counters {
             failed: get(&self.failed),
             panicked: get(&self.panicked),
             snoozed: get(&self.snoozed),
+            throttled: get(&self.throttled),
             cancelled: get(&self.cancelled),
             preempted: get(&self.preempted),
             leases_lost: get(&self.leases_lost),

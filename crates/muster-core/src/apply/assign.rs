@@ -2,9 +2,11 @@
 
 use crate::core::Core;
 use crate::defect::Defect;
-use crate::gate;
+use crate::gate::CLUSTER;
 use crate::ids::LeaseId;
 use crate::job::JobState;
+use crate::lane::Stand;
+use crate::limit::LimitLevel;
 use crate::live::Run;
 use crate::reply::{Assignment, Event};
 
@@ -34,9 +36,13 @@ impl Core {
         }
     }
 
-    /// Gives a job of the class's next tenant to its readiest session. False if there is none.
+    /// Gives a job of the class's next tenant to its readiest session. False if there is none. Every lane that is looked
+    /// at starts a job or is parked, so this ends; and a lane is parked once for each time that its gate closes.
     fn grant_one(&mut self, class: u32) -> bool {
         loop {
+            if self.limited > 0 && self.is_closed(CLUSTER) {
+                return false;
+            }
             let state = &self.classes[class];
             let (Some(ready), Some((_, tenant))) = (state.ready.first(), state.runnable.first()) else {
                 return false;
@@ -46,26 +52,31 @@ impl Core {
                 return false;
             };
             let lane = *lane;
-            let row = &self.tenants[tenant as usize].row;
-            if let Some(limit) = &row.settings.rate_limit {
-                let at = gate::admits_at(limit, row.rate_state);
-                let early = if self.has(Defect::RateAheadOfTime) { 100 } else { 0 };
-                if at > self.meta.now + early {
-                    self.park(tenant, at);
-                    continue;
-                }
+            if let Some(stand) = self.closed_gate(lane) {
+                self.park(lane, stand);
+                continue;
             }
-            let Some((_, job)) = self.lanes[lane].first(row.settings.aging) else {
+            if let Some((gate, at)) = self.refusing_rate(lane) {
+                self.shut(gate, at);
+                // The tenant's gate takes the tenant out of the classes, that of the cluster ends it all.
+                if !matches!(self.gates[gate].key.level, LimitLevel::Cluster | LimitLevel::Tenant) {
+                    self.park(lane, Stand::Parked(gate));
+                }
+                continue;
+            }
+            let aging = self.tenants[tenant as usize].row.settings.aging;
+            let Some((_, job)) = self.lanes[lane].first(aging) else {
                 return false;
             };
-            self.start(job, session);
+            self.start(job, session, class);
             return true;
         }
     }
 
-    fn start(&mut self, number: u32, session: u32) {
+    fn start(&mut self, number: u32, session: u32, class: u32) {
         let now = self.meta.now;
-        let lane = &self.lanes[self.jobs[number].lane];
+        let lane_number = self.jobs[number].lane;
+        let lane = &self.lanes[lane_number];
         let (tenant, cost) = (lane.tenant, lane.cost);
         let lease = LeaseId {
             index: self.entry.index,
@@ -73,13 +84,9 @@ impl Core {
         };
         self.entry.granted += 1;
         let charged = self.estimate(tenant, cost);
-        self.charge(tenant, charged);
-        let free = self.has(Defect::RateNotSpent);
-        let row = &mut self.tenants[tenant as usize].row;
-        row.totals.started += 1;
-        if let (Some(limit), false) = (&row.settings.rate_limit, free) {
-            row.rate_state = gate::take(limit, row.rate_state, now);
-        }
+        self.charge(tenant, self.classes[class].fleet, charged);
+        self.tenants[tenant as usize].row.totals.started += 1;
+        self.take_tokens(lane_number);
         let counts = u32::from(!self.has(Defect::RetryNotCounted) || self.jobs[number].failures == 0);
         let (holder, node, held) = self.use_credit(session, number);
         self.move_job(number, JobState::Running, |job| {
@@ -104,6 +111,7 @@ impl Core {
             deadline: job.run.as_ref().map_or(0, |run| run.deadline),
             attempt: job.attempts,
             available_at: job.available_at,
+            sequence: job.sequence,
             spec: job.spec.clone(),
         })));
         if self.has(Defect::GrantTwice) {

@@ -9,7 +9,9 @@ use crate::defect::Defect;
 use crate::hash::{FixedState, fingerprint};
 use crate::ids::{JobId, Name};
 use crate::job::{Backoff, JobSpec, JobState};
+use crate::limit::{LIMIT_COST_MAX, LIMIT_KEYS_MAX, LimitLevel};
 use crate::live::{Job, Rare};
+use crate::order::NO_ORDER;
 use crate::reply::{Enqueued, Refusal, Reply};
 
 /// What is to become of a job that is enqueued.
@@ -126,6 +128,7 @@ impl Core {
                 needed: self.meta.ended_floor,
             });
         }
+        self.check_costs(tenant, spec)?;
         Ok(Decision::Accept(tenant, fingerprint))
     }
 
@@ -138,6 +141,38 @@ impl Core {
             return owners.find_map(|owner| self.keys.get(&(owner, key.clone())).copied());
         }
         self.keys.get(&(tenant, key.clone())).copied()
+    }
+
+    /// Refuses a job that costs more than may be taken at once, since it could never start. The rule may change later;
+    /// a job that was accepted then waits.
+    fn check_costs(&self, tenant: u32, spec: &JobSpec) -> Result<(), Refusal> {
+        let limits = &spec.options.limits;
+        if self.book.len() == 0 || (limits.cost == 1 && limits.keys.iter().all(|key| key.cost == 1)) {
+            return Ok(());
+        }
+        let tenant = &self.tenants[tenant as usize].row.name;
+        let check = |level: LimitLevel, tenant: &str, name: &str, field: &str, cost: u32| {
+            let rule = self.book.of(level, tenant, name).next();
+            match rule.and_then(|rule| rule.rate) {
+                Some(rate) if cost > rate.burst => {
+                    let allowed = format!(
+                        "at most {}, the burst of the limit of its {}",
+                        rate.burst,
+                        level.as_str()
+                    );
+                    Err(out_of_range(field, cost, &allowed))
+                }
+                _ => Ok(()),
+            }
+        };
+        check(LimitLevel::Cluster, "", "", "cost", limits.cost)?;
+        check(LimitLevel::Tenant, tenant, "", "cost", limits.cost)?;
+        check(LimitLevel::Queue, tenant, &spec.queue, "cost", limits.cost)?;
+        check(LimitLevel::Kind, tenant, &spec.kind, "cost", limits.cost)?;
+        for key in &limits.keys {
+            check(LimitLevel::Key, tenant, &key.key, "limit_keys.cost", key.cost)?;
+        }
+        Ok(())
     }
 
     /// Owner, state and fingerprint of a live or lately ended job.
@@ -164,14 +199,25 @@ impl Core {
         self.share_names(tenant, lane, &mut spec);
         let id = spec.id;
         let available_at = spec.available_at;
+        // The index stays below 2^40 (see `LeaseId::fence`); beyond, order among equals would suffer, nothing else.
+        let mut sequence = (self.entry.index << 24).wrapping_add(self.entry.accepted);
+        self.entry.accepted += 1;
+        let order = self.join_order(lane, &mut spec);
+        if order != NO_ORDER
+            && self.orders[order]
+                .held
+                .is_some_and(|(held_by, _)| Some(held_by) == from)
+        {
+            // It takes the place of the dead job, at the front.
+            sequence = self.free_order(order).unwrap_or(sequence);
+        }
         let state = if available_at > now && !self.has(Defect::DelayIgnored) {
             JobState::Scheduled
+        } else if self.must_wait(order, sequence) {
+            JobState::Blocked
         } else {
             JobState::Available
         };
-        // The index stays below 2^40 (see `LeaseId::fence`); beyond, order among equals would suffer, nothing else.
-        let sequence = (self.entry.index << 24).wrapping_add(self.entry.accepted);
-        self.entry.accepted += 1;
         self.effects.job(id, state, 0, fingerprint ^ available_at);
         let attempts = u32::from(from.is_some() && self.has(Defect::RedriveKeepsAttempts));
         let had_row = self.dirty.jobs.deleted.remove(&id);
@@ -193,6 +239,7 @@ impl Core {
                     })
                 }),
                 lane,
+                order,
                 attempts,
                 failures: 0,
                 crashes: 0,
@@ -214,6 +261,25 @@ impl Core {
         }
     }
 
+    /// Number of the job's ordering key, or `NO_ORDER`; the key's name is shared from then on.
+    pub(crate) fn join_order(&mut self, lane: u32, spec: &mut JobSpec) -> u32 {
+        let Some(ordering) = &mut spec.ordering else {
+            return NO_ORDER;
+        };
+        let order = self.order_number(self.lanes[lane].queue, &ordering.key);
+        ordering.key.clone_from(&self.orders[order].key);
+        order
+    }
+
+    /// Whether a job that comes into this order at this place waits for another one.
+    fn must_wait(&self, order: u32, sequence: u64) -> bool {
+        if order == NO_ORDER || self.has(Defect::OrderOvertaken) {
+            return false;
+        }
+        let order = &self.orders[order];
+        order.held.is_some() || order.line.first().is_some_and(|(_, first, _)| first < sequence)
+    }
+
     /// Replaces the job's own copies of names by shared ones.
     pub(crate) fn share_names(&mut self, tenant: u32, lane: u32, spec: &mut JobSpec) {
         let key = &self.routes.get(self.lanes[lane].route).key;
@@ -221,6 +287,7 @@ impl Core {
         spec.queue.clone_from(&key.queue);
         spec.kind.clone_from(&key.kind);
         spec.options.required_labels.clone_from(&key.labels);
+        spec.options.limits.keys.clone_from(&self.lanes[lane].limits.keys);
         if spec.payload.content_type == self.content_type {
             spec.payload.content_type.clone_from(&self.content_type);
         } else {
@@ -243,6 +310,28 @@ fn check_ranges(spec: &JobSpec) -> Result<(), Refusal> {
     }
     if options.max_crashes == 0 {
         return Err(out_of_range("max_crashes", 0, "from 1"));
+    }
+    let costs = || format!("1 to {LIMIT_COST_MAX}");
+    let limits = &options.limits;
+    if !(1..=LIMIT_COST_MAX).contains(&limits.cost) {
+        return Err(out_of_range("cost", limits.cost, &costs()));
+    }
+    if limits.keys.len() > LIMIT_KEYS_MAX {
+        return Err(out_of_range(
+            "limit_keys",
+            format!("a list of {}", limits.keys.len()),
+            &format!("at most {LIMIT_KEYS_MAX}"),
+        ));
+    }
+    if let Some(key) = limits.keys.iter().find(|key| !(1..=LIMIT_COST_MAX).contains(&key.cost)) {
+        return Err(out_of_range("limit_keys.cost", key.cost, &costs()));
+    }
+    if !limits.keys.is_sorted_by(|a, b| a.key < b.key) {
+        return Err(out_of_range(
+            "limit_keys",
+            "out of order",
+            "each key once, in ascending order",
+        ));
     }
     if let Backoff::Exponential { jitter_percent, .. } = options.backoff
         && jitter_percent > 100

@@ -3,6 +3,8 @@
 mod assign;
 mod cancel;
 mod enqueue;
+mod limit;
+mod order;
 mod redrive;
 mod refound;
 mod report;
@@ -96,6 +98,10 @@ impl Core {
                 note,
             } => self.pause_queue(tenant, queue, paused, note),
             Command::Tick => Ok(self.tick()),
+            Command::SetLimit(rule) => self.set_limit(*rule),
+            Command::DeleteLimit(selector) => Ok(self.delete_limit(selector)),
+            Command::OpenKey { tenant, key } => self.open_key(tenant, key),
+            Command::ReleaseOrder { tenant, queue, key } => self.release_order(tenant, queue, key),
         };
         reply.unwrap_or_else(Reply::Refused)
     }

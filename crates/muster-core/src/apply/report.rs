@@ -7,7 +7,7 @@ use crate::backoff;
 use crate::command::{AttemptOutcome, AttemptReport};
 use crate::core::Core;
 use crate::defect::Defect;
-use crate::ids::{LeaseId, Millis, SessionId};
+use crate::ids::{LeaseId, Millis, Name, SessionId};
 use crate::job::{JobError, JobState};
 use crate::reply::{Refusal, Reply, ReportReply};
 
@@ -21,6 +21,7 @@ pub(super) enum Ending {
     },
     Preempted,
     Snoozed(Millis),
+    Throttled(Name, Millis),
     Crashed,
 }
 
@@ -39,6 +40,7 @@ impl From<AttemptOutcome> for Ending {
             },
             AttemptOutcome::Preempted => Self::Preempted,
             AttemptOutcome::Snoozed { delay } => Self::Snoozed(delay),
+            AttemptOutcome::Throttled { key, retry_after } => Self::Throttled(key, retry_after),
             // Of a job whose cancel was asked for, every end but success is the end by cancel.
             AttemptOutcome::Cancelled => Self::Failed {
                 error: JobError {
@@ -91,6 +93,9 @@ impl Core {
         let any = self.has(Defect::AcceptAnyLease);
         if job.run.as_ref().is_none_or(|run| run.lease != report.lease && !any) {
             let repeated = job.last_report() == Some(report.lease) && !self.has(Defect::RepeatCalledLost);
+            if self.has(Defect::LateReportFrees) {
+                self.free_keys_again(number);
+            }
             return if repeated {
                 ReportReply::Repeated
             } else {
@@ -120,6 +125,32 @@ impl Core {
             Ending::Crashed => self.crashed(number),
             Ending::Preempted => self.handed_back(number, 0),
             Ending::Snoozed(delay) => self.handed_back(number, delay),
+            Ending::Throttled(key, retry_after) => self.throttled(number, &key, retry_after),
+        }
+    }
+
+    /// Closes the limit key for a while and hands the job back. Without that key on it, the job alone waits.
+    fn throttled(&mut self, number: u32, key: &Name, retry_after: Millis) -> JobState {
+        let retry_after = retry_after.max(1);
+        let lane = &self.lanes[self.jobs[number].lane];
+        let at = lane.limits.keys.iter().position(|own| own.key == *key);
+        let Some(gate) = at.map(|at| lane.key_gates[at]) else {
+            return self.handed_back(number, retry_after);
+        };
+        self.throttle(gate, self.meta.now.saturating_add(retry_after));
+        self.handed_back(number, 0)
+    }
+
+    /// What a semaphore that is given back by its holder would do: give it back twice.
+    fn free_keys_again(&mut self, number: u32) {
+        let gates: Vec<u32> = self.lanes[self.jobs[number].lane]
+            .gates()
+            .map(|(gate, _)| gate)
+            .collect();
+        for gate in gates {
+            let running = &mut self.gates[gate].running;
+            *running = running.saturating_sub(1);
+            self.refill(gate);
         }
     }
 

@@ -8,8 +8,9 @@ use crate::defect::Defect;
 use crate::hash::Effect;
 use crate::ids::{NodeId, SessionId};
 use crate::job::{JobError, JobState};
+use crate::lane::Stand;
 use crate::reply::{Event, Refusal, Reply};
-use crate::row::{ClosedSession, SessionRow};
+use crate::row::{ClosedSession, FleetKey, SessionRow};
 use crate::session::Session;
 
 use super::report::Ending;
@@ -83,20 +84,39 @@ impl Core {
             return *number;
         }
         let what = Arc::new(what.clone());
-        let number = self.classes.insert(Class::new(Arc::clone(&what)));
+        let number = self.classes.insert(Class::new(Arc::clone(&what), 0));
+        self.classes[number].fleet = self.join_fleet(FleetKey::of(&what), number);
         self.routes.add_class(number, &what);
         self.class_of.insert(what, number);
         let lanes: Vec<u32> = self.lanes.iter().map(|(lane, _)| lane).collect();
         for lane in lanes {
             let state = &self.lanes[lane];
-            let tenant = &self.tenants[state.tenant as usize].row.name;
-            if self.routes.get(state.route).classes.contains(&number) && self.classes[number].accepts(tenant) {
-                let head = state.head;
-                self.lanes[lane].classes.push(number);
-                self.move_head(number, lane, None, head);
+            let name = &self.tenants[state.tenant as usize].row.name;
+            if self.routes.get(state.route).classes.contains(&number) && self.classes[number].accepts(name) {
+                self.serve_lane(number, lane);
             }
         }
         number
+    }
+
+    /// The class serves this lane from now on.
+    fn serve_lane(&mut self, class: u32, number: u32) {
+        let lane = &mut self.lanes[number];
+        lane.classes.push(class);
+        let (tenant, stand) = (lane.tenant, lane.stand);
+        let Some(turn) = lane.head else { return };
+        self.compete(tenant, class, true);
+        match stand {
+            Stand::Shown => self.move_head(class, number, None, Some(turn)),
+            Stand::Parked(gate) => {
+                self.gates[gate].room.insert(class, turn, number);
+                if !self.is_closed(gate) {
+                    // Those that stand for the room may not be served by this class.
+                    self.show(number);
+                }
+            }
+            Stand::Never(_) => {}
+        }
     }
 
     fn release_class(&mut self, number: u32) {
@@ -109,15 +129,34 @@ impl Core {
         self.routes.drop_class(number);
         let lanes: Vec<u32> = self.lanes.iter().map(|(lane, _)| lane).collect();
         for lane in lanes {
-            self.lanes[lane].classes.retain(|class| *class != number);
+            self.leave_lane(number, lane);
         }
+        let fleet = self.classes[number].fleet;
         let Some(class) = self.classes.remove(number) else {
             return;
         };
-        for tenant in class.heads.into_keys() {
-            self.tenants[tenant as usize].classes.retain(|class| *class != number);
-        }
+        self.leave_fleet(fleet, number);
         self.class_of.remove(&class.what);
+    }
+
+    /// The class, which is going, serves this lane no longer.
+    fn leave_lane(&mut self, class: u32, number: u32) {
+        let lane = &mut self.lanes[number];
+        let Some(at) = lane.classes.iter().position(|own| *own == class) else {
+            return;
+        };
+        lane.classes.remove(at);
+        let (tenant, stand, unserved) = (lane.tenant, lane.stand, lane.classes.is_empty());
+        let Some(turn) = lane.head else { return };
+        match stand {
+            Stand::Shown => self.move_head(class, number, Some(turn), None),
+            Stand::Parked(gate) => self.gates[gate].room.remove(class, turn, number),
+            Stand::Never(_) => {}
+        }
+        if unserved && matches!(stand, Stand::Parked(_)) {
+            self.set_stand(number, Stand::Shown);
+        }
+        self.retire(tenant, class);
     }
 
     /// Changes what decides a session's place among the ready ones.

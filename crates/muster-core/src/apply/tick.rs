@@ -14,12 +14,26 @@ pub(crate) const TIMERS_MAX: usize = 1_000;
 
 impl Core {
     pub(super) fn tick(&mut self) -> Reply {
+        let early = if self.has(Defect::TimersEarly) { 20 } else { 0 };
+        let now = self.meta.now;
         for _ in 0..TIMERS_MAX {
-            let early = if self.has(Defect::TimersEarly) { 20 } else { 0 };
-            let Some(timer) = self.timers.pop_due(self.meta.now + early) else {
-                break;
-            };
-            self.fire(timer);
+            let gate = self.gate_timers.first().map(|(at, _)| *at).filter(|at| *at <= now);
+            let job = self.timers.first().filter(|at| *at <= now + early);
+            match (job, gate) {
+                (None, None) => break,
+                (Some(job), gate) if gate.is_none_or(|gate| job <= gate) => {
+                    if let Some(timer) = self.timers.pop_due(now + early) {
+                        self.fire(timer);
+                    }
+                }
+                _ => {
+                    if let Some((_, gate)) = self.gate_timers.pop_first()
+                        && !self.has(Defect::LostWakeup)
+                    {
+                        self.gate_due(&gate);
+                    }
+                }
+            }
         }
         Reply::Done
     }
@@ -27,10 +41,12 @@ impl Core {
     fn fire(&mut self, timer: Timer) {
         let number = timer.target;
         match timer.what {
-            What::Due => self.move_job(number, JobState::Available, |_| {}),
+            What::Due => {
+                let state = self.due_state(number);
+                self.move_job(number, state, |_| {});
+            }
             What::Expiry => self.end_job(number, JobState::Expired, Bytes::new(), None),
-            What::Gate if self.has(Defect::LostWakeup) => {}
-            What::Gate => self.wake(number),
+            What::Fleet => self.forget_fleet(timer.order),
             What::Timeout => self.time_out(number),
         }
     }

@@ -16,6 +16,7 @@ fn name(fact: &Fact) -> Option<String> {
         Fact::Accepted { existed: false, .. } => "accepted".into(),
         Fact::Accepted { existed: true, .. } => "accepted before".into(),
         Fact::NotAccepted { .. } => "refused".into(),
+        Fact::Granted { through, .. } if through.len() > 4 => "start with keys".into(),
         Fact::Granted { attempt: 1, .. } => "first attempt".into(),
         Fact::Granted { .. } => "later attempt".into(),
         Fact::Reported {
@@ -27,7 +28,13 @@ fn name(fact: &Fact) -> Option<String> {
         Fact::Revoked { why, .. } => format!("{why:?} revoked"),
         Fact::Ended { state, .. } => format!("{state:?}"),
         Fact::Waits { .. } => "waits".into(),
-        Fact::Limited { .. } => "limits".into(),
+        Fact::Limited(_) => "rules".into(),
+        Fact::Unlimited(_) => "rules gone".into(),
+        Fact::Released { .. } => "keys released".into(),
+        Fact::Entered {
+            state: muster_core::JobState::Blocked,
+            ..
+        } => "blocked".into(),
         Fact::Applied { replica: 3, .. } => "applied after restore".into(),
         _ => return None,
     })
@@ -68,7 +75,11 @@ fn random_histories_are_not_idle() {
         ("Cancelled", 50),
         ("Expired", 20),
         ("waits", 50),
-        ("limits", 50),
+        ("rules", 300),
+        ("rules gone", 20),
+        ("keys released", 5),
+        ("blocked", 100),
+        ("start with keys", 300),
         ("applied after restore", 1_000),
     ];
     for (what, least) in wanted {

@@ -2,7 +2,10 @@
 //!
 //! The checkers judge facts and nothing else, so they can be tried on histories written by hand.
 
-use muster_core::{JobId, JobState, LeaseId, LogIndex, Millis, RateLimit, ReportReply, SessionId, TenantId, Timestamp};
+use muster_core::{
+    JobId, JobState, LeaseId, LimitLevel, LimitRule, LimitSelector, LogIndex, Millis, Name, ReportReply, SessionId,
+    TenantId, Timestamp,
+};
 
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,7 +18,11 @@ pub enum Fact {
         hash: u64,
     },
     /// Somebody asked for a job that may not start before `due`.
-    Asked { job: JobId, due: Timestamp },
+    Asked {
+        job: JobId,
+        due: Timestamp,
+        place: Option<Place>,
+    },
     /// The answer to it: yes.
     Accepted {
         asked: JobId,
@@ -33,6 +40,7 @@ pub enum Fact {
         lease: LeaseId,
         attempt: u32,
         now: Timestamp,
+        through: Vec<Through>,
     },
     /// A worker reported an attempt.
     Reported {
@@ -61,17 +69,17 @@ pub enum Fact {
         least: Millis,
         most: Millis,
     },
-    /// A tenant's limits from now on.
-    Limited {
-        tenant: TenantId,
-        rate: Option<RateLimit>,
-        concurrency: u32,
-    },
+    /// A rule of the rule book from now on.
+    Limited(LimitRule),
+    /// A rule is gone.
+    Unlimited(LimitSelector),
+    /// The jobs behind this dead one go on.
+    Released { held_by: JobId },
     /// Live jobs of a tenant by state: counted one by one, and as the core's counters have them.
     Census {
         tenant: TenantId,
-        counted: [u64; 4],
-        shown: [u64; 4],
+        counted: [u64; 5],
+        shown: [u64; 5],
     },
     /// In the last scan a job was there, live.
     Present { job: JobId },
@@ -100,4 +108,31 @@ pub struct Limits {
     pub crashes: u32,
     pub max_attempts: u32,
     pub max_crashes: u32,
+}
+
+/// A limiter that a start passed, and what it took of its rate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Through {
+    pub level: LimitLevel,
+    pub tenant: Name,
+    pub name: Name,
+    pub cost: u32,
+}
+
+/// An ordering key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Order {
+    pub tenant: Name,
+    pub queue: Name,
+    pub key: Name,
+}
+
+/// A job's place among the jobs of an ordering key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub order: Order,
+    /// Its death holds up the others.
+    pub strict: bool,
+    /// The dead job that it revives.
+    pub revives: Option<JobId>,
 }

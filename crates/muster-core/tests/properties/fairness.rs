@@ -101,6 +101,7 @@ impl Bench {
                 available_at: 0,
                 idempotency_key: None,
                 options: JobOptions::default(),
+                ordering: None,
                 metadata: vec![],
                 seed: 0,
                 origin: Origin::Api,

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use muster_core::{
-    AttemptOutcome, AttemptReport, Backoff, Command, JobError, JobId, JobOptions, JobSpec, JobState, KindVersions,
-    Name, Origin, Payload, Priority, RateLimit, SessionId, SessionSpec, TenantSettings, WorkerClass,
+    AttemptOutcome, AttemptReport, Backoff, Command, JobError, JobId, JobLimits, JobOptions, JobSpec, JobState,
+    KindVersions, LimitKey, LimitLevel, LimitRule, LimitSelector, Name, OrderingKey, OrderingPolicy, Origin, Payload,
+    Priority, RateLimit, SessionId, SessionSpec, TenantSettings, WorkerClass,
 };
 
 use crate::model::Model;
@@ -12,6 +13,8 @@ use crate::script::{Act, End, Job};
 const TENANTS: [&str; 4] = ["default", "acme", "umbra", "late"];
 const QUEUES: [&str; 2] = ["mail", "media"];
 const KINDS: [&str; 3] = ["resize", "send", "index"];
+const LIMIT_KEYS: [&str; 4] = ["api", "api:1", "disk", "never"];
+const ORDERING_KEYS: [&str; 2] = ["account", "file"];
 
 /// What the resolver must remember by itself.
 #[derive(Default)]
@@ -85,17 +88,43 @@ fn class(number: usize) -> WorkerClass {
     }
 }
 
-fn settings(weight: u32, limit: usize, concurrency_limit: u32) -> TenantSettings {
-    let limits = [(3, 1_000, 2), (1, 700, 1), (7, 3, 5)];
-    let rate_limit = limit.checked_sub(1).map(|at| {
-        let (count, period, burst) = limits[at % limits.len()];
-        RateLimit { count, period, burst }
-    });
+fn settings(weight: u32) -> TenantSettings {
     TenantSettings {
         weight,
-        rate_limit,
-        concurrency_limit,
         ..TenantSettings::default()
+    }
+}
+
+/// A rule; 0 for the rate is none.
+fn rule(level: usize, tenants: &str, names: usize, rate: usize, concurrency: u32) -> LimitRule {
+    let level = LimitLevel::ALL[level];
+    let pattern = |patterns: [&'static str; 6]| patterns[names];
+    let (tenants, names) = match level {
+        LimitLevel::Cluster => ("*", "*"),
+        LimitLevel::Tenant => (tenants, "*"),
+        LimitLevel::Queue => (tenants, pattern(["*", "m*", "me*", "mail", "media", "other"])),
+        LimitLevel::Kind => (tenants, pattern(["*", "s*", "send", "index", "resize", "re*"])),
+        LimitLevel::Key => (tenants, pattern(["*", "api*", "api", "api:1", "disk", "d*"])),
+    };
+    let rates = [(3, 1_000, 2), (1, 700, 1), (7, 3, 5), (40, 10_000, 4)];
+    let rate = rate.checked_sub(1).map(|at| {
+        let (count, period, burst) = rates[at % rates.len()];
+        RateLimit { count, period, burst }
+    });
+    LimitRule {
+        selector: LimitSelector {
+            level,
+            tenants: name(tenants),
+            names: name(names),
+        },
+        rate,
+        // The cluster is not to stand still all the time.
+        concurrency: if level == LimitLevel::Cluster && concurrency > 0 {
+            concurrency + 2
+        } else {
+            concurrency
+        },
+        note: name("by script"),
     }
 }
 
@@ -115,18 +144,39 @@ fn outcome(end: &End) -> AttemptOutcome {
         End::Preempt => AttemptOutcome::Preempted,
         End::Snooze(delay) => AttemptOutcome::Snoozed { delay: *delay },
         End::Cancel => AttemptOutcome::Cancelled,
+        End::Throttle { key, retry_after } => AttemptOutcome::Throttled {
+            key: name(LIMIT_KEYS[*key]),
+            retry_after: *retry_after,
+        },
     }
 }
 
-/// The tenants that every run starts with, besides those that are always there.
+fn limits(job: &Job) -> JobLimits {
+    let mut keys: Vec<LimitKey> = job
+        .limit_keys
+        .iter()
+        .map(|(key, cost)| LimitKey {
+            key: name(LIMIT_KEYS[*key]),
+            cost: *cost,
+        })
+        .collect();
+    keys.sort();
+    keys.dedup_by(|a, b| a.key == b.key);
+    JobLimits { cost: job.cost, keys }
+}
+
+/// The tenants and rules that every run starts with, besides those that are always there.
 pub fn founding() -> Vec<Command> {
-    [("acme", settings(300, 0, 0)), ("umbra", settings(100, 1, 2))]
-        .map(|(tenant, settings)| Command::SetTenant {
+    let mut commands = [("acme", 300), ("umbra", 100)]
+        .map(|(tenant, weight)| Command::SetTenant {
             name: name(tenant),
-            settings,
+            settings: settings(weight),
             create_only: true,
         })
-        .to_vec()
+        .to_vec();
+    let rules = [rule(1, "umbra", 0, 1, 2), rule(4, "*", 0, 0, 2), rule(4, "*", 2, 4, 0)];
+    commands.extend(rules.map(|rule| Command::SetLimit(Box::new(rule))));
+    commands
 }
 
 impl Resolver {
@@ -188,7 +238,16 @@ impl Resolver {
                 attempt_timeout: job.timeout,
                 expires_in: job.expires,
                 required_labels: if job.labelled { vec![label()] } else { vec![] },
+                limits: limits(job),
             },
+            ordering: job.ordering.map(|(key, strict)| OrderingKey {
+                key: name(ORDERING_KEYS[key]),
+                policy: if strict {
+                    OrderingPolicy::Strict
+                } else {
+                    OrderingPolicy::SkipDead
+                },
+            }),
             metadata: vec![],
             seed: job.seed,
             origin: Origin::Api,
@@ -356,14 +415,35 @@ impl Resolver {
             Act::SetTenant {
                 tenant,
                 weight,
-                limit,
-                concurrency,
                 create_only,
             } => Command::SetTenant {
                 name: name(TENANTS[*tenant]),
-                settings: settings(*weight, *limit, *concurrency),
+                settings: settings(*weight),
                 create_only: *create_only,
             },
+            Act::SetLimit {
+                level,
+                tenants,
+                names,
+                rate,
+                concurrency,
+            } => {
+                let tenants = ["*", "default", "acme", "a*", "late"][*tenants];
+                Command::SetLimit(Box::new(rule(*level, tenants, *names, *rate, *concurrency)))
+            }
+            Act::DeleteLimit(at) => Command::DeleteLimit(pick(&model.rules, *at)?.selector.clone()),
+            Act::OpenKey { tenant, key } => Command::OpenKey {
+                tenant: name(TENANTS[*tenant]),
+                key: name(LIMIT_KEYS[*key]),
+            },
+            Act::ReleaseOrder(at) => {
+                let hold = pick(&model.holds, *at)?;
+                Command::ReleaseOrder {
+                    tenant: hold.group.tenant.clone(),
+                    queue: hold.group.queue.clone(),
+                    key: hold.group.key.clone(),
+                }
+            }
             Act::Pause { tenant, queue, paused } => Command::PauseQueue {
                 tenant: name(TENANTS[*tenant]),
                 queue: name(QUEUES[*queue]),

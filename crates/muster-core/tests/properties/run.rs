@@ -8,8 +8,8 @@ use muster_core::{
 };
 
 use crate::checkers;
-use crate::facts::{Fact, How, Limits};
-use crate::model::{Answer, Check, Model, by_state, counters};
+use crate::facts::{Fact, How, Limits, Order, Place, Through};
+use crate::model::{Answer, Check, Model, by_state, counters, limiters};
 use crate::resolve::{Resolver, founding};
 use crate::script::{Move, Step};
 
@@ -177,6 +177,10 @@ impl Run {
         }
         for (command, reply) in commands.iter().zip(&applied.replies) {
             self.asked(command);
+            if let Command::ReleaseOrder { tenant, queue, key } = command {
+                let held_by = self.model.held_by(tenant, queue, key);
+                self.facts.extend(held_by.map(|held_by| Fact::Released { held_by }));
+            }
             self.model
                 .command(command, reply, known)
                 .map_err(|fault| format!("{command:?}: {fault}"))?;
@@ -189,6 +193,7 @@ impl Run {
         self.model.settle(&self.core)?;
         self.events(&applied)?;
         self.model.work_is_conserved(self.core.next_due())?;
+        self.model.note_shut();
         self.timers(commands.last())?;
         self.model.compare(&self.core)?;
         let rows = self.core.rows();
@@ -224,8 +229,16 @@ impl Run {
                 ));
             }
             if core.meta() != self.core.meta() || rows_of(core) != rows_of(&self.core) {
+                let (own, other) = (rows_of(&self.core), rows_of(core));
+                let differs = |a: &BTreeMap<RowKey, Row>, b: &BTreeMap<RowKey, Row>| {
+                    a.iter()
+                        .find(|(key, row)| b.get(key) != Some(row))
+                        .map(|(_, row)| format!("{row:?}"))
+                };
                 return Err(format!(
-                    "replica {replica} (3 is restored from rows) differs at index {index}"
+                    "replica {replica} (3 is restored from rows) differs at index {index}: {:?}, but {:?}",
+                    differs(&own, &other),
+                    differs(&other, &own)
                 ));
             }
             core.check_invariants()?;
@@ -240,14 +253,24 @@ impl Run {
     }
 
     fn asked(&mut self, command: &Command) {
-        let specs = match command {
-            Command::Enqueue(spec) | Command::Redrive { spec, .. } => std::slice::from_ref(&**spec),
-            Command::EnqueueMany { jobs, .. } => jobs,
+        let (specs, revives) = match command {
+            Command::Enqueue(spec) => (std::slice::from_ref(&**spec), None),
+            Command::Redrive { spec, from } => (std::slice::from_ref(&**spec), Some(*from)),
+            Command::EnqueueMany { jobs, .. } => (jobs.as_slice(), None),
             _ => return,
         };
         self.facts.extend(specs.iter().map(|spec| Fact::Asked {
             job: spec.id,
             due: spec.available_at,
+            place: spec.ordering.as_ref().map(|ordering| Place {
+                order: Order {
+                    tenant: spec.tenant.clone(),
+                    queue: spec.queue.clone(),
+                    key: ordering.key.clone(),
+                },
+                strict: ordering.policy == muster_core::OrderingPolicy::Strict,
+                revives,
+            }),
         }));
     }
 
@@ -279,11 +302,8 @@ impl Run {
                     });
                 }
             }
-            (Command::SetTenant { settings, .. }, Reply::Tenant(id)) => self.facts.push(Fact::Limited {
-                tenant: *id,
-                rate: settings.rate_limit,
-                concurrency: settings.concurrency_limit,
-            }),
+            (Command::SetLimit(rule), Reply::Done) => self.facts.push(Fact::Limited((**rule).clone())),
+            (Command::DeleteLimit(selector), Reply::Done) => self.facts.push(Fact::Unlimited(selector.clone())),
             _ => {}
         }
     }
@@ -293,7 +313,7 @@ impl Run {
         match &result.outcome {
             Succeeded { .. } => How::Succeeded,
             Failed { retryable: false, .. } => How::FailedForGood,
-            Preempted | Snoozed { .. } => How::Uncounted,
+            Preempted | Snoozed { .. } | Throttled { .. } => How::Uncounted,
             Cancelled if answer == ReportReply::Accepted(JobState::Cancelled) => How::Cancelled,
             Failed { .. } | Cancelled => How::Failed,
         }
@@ -337,6 +357,15 @@ impl Run {
                         lease: given.lease,
                         attempt: given.attempt,
                         now: self.model.now,
+                        through: limiters(&given.spec)
+                            .into_iter()
+                            .map(|(limiter, cost)| Through {
+                                level: limiter.level,
+                                tenant: limiter.tenant,
+                                name: limiter.name,
+                                cost,
+                            })
+                            .collect(),
                     });
                 }
                 Event::JobChanged { tenant, job, state, .. } => {

@@ -40,6 +40,11 @@ pub struct Job {
     pub labelled: bool,
     pub key: Option<u8>,
     pub seed: u64,
+    pub cost: u32,
+    /// Limit keys by number, with costs.
+    pub limit_keys: Vec<(usize, u32)>,
+    /// Ordering key by number, and whether it is strict.
+    pub ordering: Option<(usize, bool)>,
 }
 
 /// How a worker ends an attempt.
@@ -50,6 +55,7 @@ pub enum End {
     Preempt,
     Snooze(u64),
     Cancel,
+    Throttle { key: usize, retry_after: u64 },
 }
 
 /// One command.
@@ -102,10 +108,21 @@ pub enum Act {
     SetTenant {
         tenant: usize,
         weight: u32,
-        limit: usize,
-        concurrency: u32,
         create_only: bool,
     },
+    SetLimit {
+        level: usize,
+        tenants: usize,
+        names: usize,
+        rate: usize,
+        concurrency: u32,
+    },
+    DeleteLimit(usize),
+    OpenKey {
+        tenant: usize,
+        key: usize,
+    },
+    ReleaseOrder(usize),
     Pause {
         tenant: usize,
         queue: usize,
@@ -130,6 +147,9 @@ fn job() -> impl Strategy<Value = Job> {
         prop::bool::weighted(0.15),
         prop::option::weighted(0.2, 0..6u8),
         any::<u64>(),
+        prop_oneof![4 => Just(1u32), 1 => 1..5u32],
+        prop_oneof![2 => Just(vec![]), 2 => vec((0..3usize, prop_oneof![3 => Just(1u32), 1 => 1..4u32]), 1..3)],
+        prop::option::weighted(0.25, (0..2usize, any::<bool>())),
     );
     (place, time, budget, rest).prop_map(|(place, time, budget, rest)| Job {
         tenant: place.0,
@@ -146,6 +166,9 @@ fn job() -> impl Strategy<Value = Job> {
         labelled: rest.0,
         key: rest.1,
         seed: rest.2,
+        cost: rest.3,
+        limit_keys: rest.4,
+        ordering: rest.5,
     })
 }
 
@@ -157,6 +180,7 @@ fn end() -> impl Strategy<Value = End> {
         1 => Just(End::Preempt),
         1 => prop_oneof![Just(0u64), 1..5_000u64].prop_map(End::Snooze),
         1 => Just(End::Cancel),
+        1 => (0..4usize, 1..3_000u64).prop_map(|(key, retry_after)| End::Throttle { key, retry_after }),
     ]
 }
 
@@ -179,9 +203,14 @@ fn act() -> impl Strategy<Value = Act> {
         1 => pick().prop_map(Act::Close),
         1 => pick().prop_map(Act::Lose),
         1 => pick().prop_map(Act::Vouch),
-        1 => (0..4usize, 0..400u32, 0..4usize, 0..4u32, prop::bool::weighted(0.2)).prop_map(
-            |(tenant, weight, limit, concurrency, create_only)| Act::SetTenant { tenant, weight, limit, concurrency, create_only }
+        1 => (0..4usize, 0..400u32, prop::bool::weighted(0.2))
+            .prop_map(|(tenant, weight, create_only)| Act::SetTenant { tenant, weight, create_only }),
+        3 => (0..5usize, 0..5usize, 0..6usize, 0..5usize, 0..4u32).prop_map(
+            |(level, tenants, names, rate, concurrency)| Act::SetLimit { level, tenants, names, rate, concurrency }
         ),
+        1 => pick().prop_map(Act::DeleteLimit),
+        1 => (0..3usize, 0..3usize).prop_map(|(tenant, key)| Act::OpenKey { tenant, key }),
+        1 => pick().prop_map(Act::ReleaseOrder),
         1 => (0..3usize, 0..2usize, any::<bool>()).prop_map(|(tenant, queue, paused)| Act::Pause { tenant, queue, paused }),
         6 => Just(Act::Tick),
         1 => (0..2u8).prop_map(Act::Bootstrap),

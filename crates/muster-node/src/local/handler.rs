@@ -19,6 +19,8 @@ pub struct JobContext {
     pub attempt: u32,
     /// Fencing token; greater than that of every earlier attempt of any job.
     pub fence: u64,
+    /// Its place among the jobs of its ordering key; says nothing without one.
+    pub sequence: u64,
     /// When the attempt times out.
     pub deadline: Option<SystemTime>,
     /// Cancelled when a client asked to cancel the job: the handler should return soon. It is dropped 10 s later.
@@ -39,6 +41,13 @@ pub enum HandlerError {
     },
     /// Not now: again after this, the attempt not counted.
     Snoozed(Duration),
+    /// A service behind the handler throttles: no job with this limit key starts for so long. The attempt is not counted.
+    Throttled {
+        /// One of the job's limit keys.
+        key: Name,
+        /// How long.
+        retry_after: Duration,
+    },
     /// Stopped because a cancel was asked for.
     Cancelled,
 }
@@ -82,6 +91,10 @@ impl From<HandlerError> for AttemptOutcome {
                 retry_after: millis(retry_after),
             },
             HandlerError::Snoozed(delay) => Self::Snoozed { delay: millis(delay) },
+            HandlerError::Throttled { key, retry_after } => Self::Throttled {
+                key,
+                retry_after: millis(retry_after),
+            },
             HandlerError::Cancelled => Self::Cancelled,
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
-use muster_core::{AttemptOutcome, Encoding, Name};
+use muster_core::{AttemptOutcome, Encoding, LimitKey, Name};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Client, StatusCode, Url, redirect};
 use serde::Deserialize;
@@ -190,10 +190,10 @@ impl Handler for HttpHandler {
             .headers(headers(&job))
             .header("muster-signature", signature(&self.secret.0, seconds, &body))
             .body(body);
-        let cancelled = job.cancelled;
+        let (spec, cancelled) = (job.job, job.cancelled);
         Box::pin(async move {
             tokio::select! {
-                outcome = call(request) => outcome,
+                outcome = call(request, &spec.options.limits.keys) => outcome,
                 () = cancelled.cancelled() => AttemptOutcome::Cancelled,
             }
         })
@@ -216,6 +216,10 @@ fn headers(job: &JobContext) -> HeaderMap {
     add("muster-queue", &spec.queue);
     add("muster-tenant", &spec.tenant);
     add("muster-schema-version", &spec.schema_version.to_string());
+    if let Some(ordering) = &spec.ordering {
+        add("muster-ordering-key", &ordering.key);
+        add("muster-sequence", &job.sequence.to_string());
+    }
     for (key, value) in &spec.metadata {
         match &**key {
             "traceparent" | "tracestate" => add(key, value),
@@ -231,7 +235,7 @@ fn headers(job: &JobContext) -> HeaderMap {
     headers
 }
 
-async fn call(request: reqwest::RequestBuilder) -> AttemptOutcome {
+async fn call(request: reqwest::RequestBuilder, keys: &[LimitKey]) -> AttemptOutcome {
     let mut response = match request.send().await {
         Ok(response) => response,
         Err(error) => return failed(&error),
@@ -246,7 +250,7 @@ async fn call(request: reqwest::RequestBuilder) -> AttemptOutcome {
     if body.is_none() && status.is_success() {
         tracing::warn!(url = %response.url(), "the answer is larger than {RESULT_MAX} bytes and not kept as result");
     }
-    judge(status, &headers, body, SystemTime::now())
+    judge(status, &headers, body, keys, SystemTime::now())
 }
 
 /// The body, or `None` if it is too large.

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use muster_core::{AttemptOutcome, JobError};
+use muster_core::{AttemptOutcome, JobError, LimitKey, Name};
 use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
@@ -12,10 +12,19 @@ use super::handler::{HandlerError, millis};
 /// Longest wait that an answer may ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(24);
 
-/// Judges an answer whose body was read.
+/// Names the limit key that is throttled, for jobs with several.
+const LIMIT_KEY: &str = "muster-limit-key";
+
+/// Judges an answer whose body was read. `keys`: the job's limit keys, one of which a 429 closes.
 ///
 /// `body` is `None` when it was larger than what is kept: the work is done all the same, only the result is not kept.
-pub(crate) fn judge(status: StatusCode, headers: &HeaderMap, body: Option<Bytes>, now: SystemTime) -> AttemptOutcome {
+pub(crate) fn judge(
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: Option<Bytes>,
+    keys: &[LimitKey],
+    now: SystemTime,
+) -> AttemptOutcome {
     if status.is_success() {
         return AttemptOutcome::Succeeded {
             result: body.unwrap_or_default(),
@@ -23,7 +32,13 @@ pub(crate) fn judge(status: StatusCode, headers: &HeaderMap, body: Option<Bytes>
     }
     let wait = retry_after(headers, now);
     if let (StatusCode::TOO_MANY_REQUESTS, Some(wait)) = (status, wait) {
-        return AttemptOutcome::Snoozed { delay: millis(wait) };
+        return match throttled_key(headers, keys) {
+            Some(key) => AttemptOutcome::Throttled {
+                key,
+                retry_after: millis(wait),
+            },
+            None => AttemptOutcome::Snoozed { delay: millis(wait) },
+        };
     }
     let retry_after = if status == StatusCode::SERVICE_UNAVAILABLE {
         wait.unwrap_or_default()
@@ -39,6 +54,18 @@ pub(crate) fn judge(status: StatusCode, headers: &HeaderMap, body: Option<Bytes>
         retry_after,
     }
     .into()
+}
+
+/// The key that the answer names, or the only one.
+fn throttled_key(headers: &HeaderMap, keys: &[LimitKey]) -> Option<Name> {
+    match (headers.get(LIMIT_KEY), keys) {
+        (Some(named), _) => {
+            let own = keys.iter().find(|own| own.key.as_bytes() == named.as_bytes());
+            own.map(|own| own.key.clone())
+        }
+        (None, [only]) => Some(only.key.clone()),
+        (None, _) => None,
+    }
 }
 
 /// The endpoint's own trouble may pass; a request that it refuses stays refused, and so does a redirect.
@@ -85,7 +112,7 @@ mod tests {
         }
         let now = httpdate::parse_http_date("Wed, 21 Oct 2026 07:28:00 GMT").unwrap();
         let status = StatusCode::from_u16(status).unwrap();
-        let outcome = match judge(status, &headers, Some(Bytes::from_static(b"why\nmore")), now) {
+        let outcome = match judge(status, &headers, Some(Bytes::from_static(b"why\nmore")), &[], now) {
             AttemptOutcome::Succeeded { result } => format!("succeeded {}", result.len()),
             AttemptOutcome::Failed {
                 error,
@@ -118,5 +145,36 @@ mod tests {
         check(500, None, "http_500 retryable true after 0");
         check(503, None, "http_503 retryable true after 0");
         check(503, Some("120"), "http_503 retryable true after 120000");
+    }
+    #[test]
+    fn a_429_closes_the_limit_key_of_the_job() {
+        let check = |named: Option<&str>, keys: &[&str], expected: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, "7".parse().unwrap());
+            if let Some(named) = named {
+                headers.insert(LIMIT_KEY, named.parse().unwrap());
+            }
+            let keys: Vec<LimitKey> = keys
+                .iter()
+                .map(|key| LimitKey {
+                    key: (*key).into(),
+                    cost: 1,
+                })
+                .collect();
+            let outcome = judge(StatusCode::TOO_MANY_REQUESTS, &headers, None, &keys, SystemTime::now());
+            let wanted = match expected {
+                Some(key) => AttemptOutcome::Throttled {
+                    key: key.into(),
+                    retry_after: 7_000,
+                },
+                None => AttemptOutcome::Snoozed { delay: 7_000 },
+            };
+            assert_eq!(outcome, wanted, "{named:?} of {keys:?}");
+        };
+        check(None, &["api"], Some("api"));
+        check(None, &[], None);
+        check(None, &["api", "disk"], None);
+        check(Some("disk"), &["api", "disk"], Some("disk"));
+        check(Some("other"), &["api"], None);
     }
 }

@@ -309,6 +309,7 @@ fn start(handler: &Arc<dyn Handler>, job: &Assignment, worker: ActorRef<WorkerMs
         job: Arc::clone(&job.spec),
         attempt: job.attempt,
         fence: job.lease.fence(),
+        sequence: job.sequence,
         deadline: (job.deadline > 0).then(|| UNIX_EPOCH + Duration::from_millis(job.deadline)),
         cancelled: cancel.clone(),
     };

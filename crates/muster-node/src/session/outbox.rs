@@ -134,6 +134,7 @@ mod tests {
             deadline: 0,
             attempt: 1,
             available_at: 0,
+            sequence: 0,
             spec: Arc::new(spec),
         }
     }

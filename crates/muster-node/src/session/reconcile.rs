@@ -82,6 +82,7 @@ fn assignment(row: &JobRow, node: muster_core::NodeId) -> Option<Assignment> {
         deadline: lease.deadline,
         attempt: row.attempts,
         available_at: row.available_at,
+        sequence: row.sequence,
         spec: Arc::clone(&row.spec),
     })
 }

@@ -205,6 +205,7 @@ pub fn job(id: u128) -> JobSpec {
         priority: Default::default(),
         available_at: 0,
         idempotency_key: None,
+        ordering: None,
         options: JobOptions::default(),
         metadata: Vec::new(),
         seed: 7,

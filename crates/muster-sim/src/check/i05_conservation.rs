@@ -18,6 +18,7 @@ fn place(counts: &mut Counts, state: JobState) -> Option<&mut u64> {
         JobState::Available => Some(&mut counts.available),
         JobState::Running => Some(&mut counts.running),
         JobState::Retrying => Some(&mut counts.retrying),
+        JobState::Blocked => Some(&mut counts.blocked),
         _ => None,
     }
 }
@@ -83,35 +84,34 @@ fn from_outside(facts: &Facts, findings: &mut Findings) {
 fn from_inside(facts: &Facts, findings: &mut Findings) {
     let mut jobs: HashMap<Id, (Name, JobState), Fast> = HashMap::default();
     let mut live: HashMap<Name, Counts, Fast> = HashMap::default();
-    let mut shift = |tenant: &Name, from: Option<JobState>, to: JobState| {
-        let counts = live.entry(tenant.clone()).or_default();
+    let shift = |counts: &mut Counts, from: Option<JobState>, to: JobState| {
         if let Some(count) = from.and_then(|from| place(counts, from)) {
             *count = count.saturating_sub(1);
         }
         if let Some(count) = place(counts, to) {
             *count += 1;
         }
-        *counts
     };
     for (index, entry) in &facts.entries {
         for effect in &entry.effects {
             match effect {
                 Effect::Accepted(job) => {
-                    shift(&job.tenant, None, job.state);
+                    shift(live.entry(job.tenant.clone()).or_default(), None, job.state);
                     jobs.insert(job.job, (job.tenant.clone(), job.state));
                 }
                 Effect::Entered { job, state } | Effect::Ended { job, state, .. } => {
-                    if let Some((tenant, from)) = jobs.get_mut(job) {
-                        shift(tenant, Some(*from), *state);
+                    if let Some((tenant, from)) = jobs.get_mut(job)
+                        && let Some(counts) = live.get_mut(tenant)
+                    {
+                        shift(counts, Some(*from), *state);
                         *from = *state;
                     }
                 }
-                Effect::Counted { tenant, live } => {
+                Effect::Counted { tenant, live: kept } => {
                     findings.judge(1);
-                    // A move to a state that is not counted changes nothing and tells the counts.
-                    let counted = shift(tenant, None, JobState::Blocked);
-                    if counted != *live {
-                        count_differs(findings, entry.line, *index, tenant, *live, counted);
+                    let counted = live.get(tenant).copied().unwrap_or_default();
+                    if counted != *kept {
+                        count_differs(findings, entry.line, *index, tenant, *kept, counted);
                     }
                 }
                 _ => {}

@@ -128,7 +128,7 @@ fn from_inside(facts: &Facts, findings: &mut Findings) {
                             replay.for_good = true;
                         }
                         How::Crashed => replay.crashes += 1,
-                        How::Succeeded | How::Preempted | How::Snoozed => {}
+                        How::Succeeded | How::Preempted | How::Snoozed | How::Throttled => {}
                     }
                 }
                 Effect::Granted { job, attempt, .. } => {

@@ -1,11 +1,13 @@
-//! I15: over every window of length L a tenant has no more than `burst + rate × L` starts. A token bucket, filled by
-//! replicated time (from inside) and by the recording clock with some slack (from outside).
+//! I15: over every window of length L no more than `burst + rate × L` tokens of a limiter are taken. A token bucket, filled
+//! by replicated time (from inside) and by the recording clock with some slack (from outside). And nothing starts behind a
+//! key that a worker reported as throttled.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use crate::check::Findings;
-use crate::facts::{End, Facts, Fast, NameNo, Stamp};
-use crate::history::{Effect, Id, Name, RateLimit};
+use crate::check::rules::{Limiter, Outside, Rules, Settled, limiters};
+use crate::facts::{Facts, Fast, Stamp};
+use crate::history::{Effect, Id, LimitLevel, Name, RateLimit};
 
 /// Tokens in parts of 1/`period` of a start; time in units of which 1/`scale` is a millisecond.
 struct Bucket {
@@ -30,12 +32,12 @@ impl Bucket {
         }
     }
 
-    /// Whether a start is allowed at this time.
-    fn take(&mut self, at: u64) -> bool {
+    /// Whether a start of so many tokens is allowed at this time.
+    fn take(&mut self, at: u64, cost: u32) -> bool {
         let came = u128::from(at.saturating_sub(self.at)) * u128::from(self.limit.count);
         self.at = self.at.max(at);
         self.level = (self.level + came).min(self.most);
-        let start = u128::from(self.limit.period) * self.scale;
+        let start = u128::from(self.limit.period) * self.scale * u128::from(cost);
         let allowed = self.level >= start;
         self.level = self.level.saturating_sub(start);
         allowed
@@ -50,42 +52,39 @@ pub(super) fn check(facts: &Facts, findings: &mut Findings) {
 }
 
 fn from_outside(facts: &Facts, findings: &mut Findings) {
-    // Only tenants whose limit was set once and never changed.
-    let mut limits: BTreeMap<NameNo, Option<(RateLimit, Stamp)>> = BTreeMap::new();
-    for setting in &facts.settings {
-        let call = facts.call(setting.call);
-        let set = setting.rate.zip(call.completed.filter(|_| call.end == End::Ok));
-        let known = limits.entry(setting.tenant).or_insert(set);
-        if known.map(|(limit, _)| limit) != setting.rate || set.is_none() {
-            *known = None;
-        }
+    if facts.rules.is_empty() {
+        return;
     }
-    let mut tenant_of: Vec<Option<NameNo>> = vec![None; facts.jobs()];
-    for ask in &facts.asks {
-        tenant_of[ask.job as usize] = Some(ask.tenant);
-    }
-    let mut starts: Vec<(NameNo, Stamp)> = facts
-        .attempts
-        .iter()
-        .filter_map(|attempt| {
-            let (tenant, begun) = (tenant_of[attempt.job as usize]?, attempt.started?);
-            let (_, since) = limits.get(&tenant).copied().flatten()?;
-            (begun.at > since.at).then_some((tenant, begun))
-        })
-        .collect();
-    starts.sort_unstable();
-    for tenant in starts.chunk_by(|a, b| a.0 == b.0) {
-        let Some((limit, _)) = limits.get(&tenant[0].0).copied().flatten() else {
+    let mut settled = Settled::new(facts);
+    let asks = facts.ask_of_jobs();
+    let mut starts: Vec<(Outside, Stamp, u32)> = Vec::new();
+    for attempt in &facts.attempts {
+        let (Some(ask), Some(begun)) = (asks[attempt.job as usize], attempt.started) else {
             continue;
         };
-        let mut bucket = Bucket::full(limit, 1000, tenant[0].1.at, facts.header.slack_us);
-        for (name, begun) in tenant {
+        for (limiter, cost) in settled.limiters(ask) {
+            let rule = settled.of(limiter).filter(|(rule, _)| rule.rate.is_some());
+            if rule.is_some_and(|(_, since)| begun.at > since.at) {
+                starts.push((limiter, begun, cost));
+            }
+        }
+    }
+    starts.sort_unstable();
+    for of_limiter in starts.chunk_by(|a, b| a.0 == b.0) {
+        let (limiter, first, _) = of_limiter[0];
+        let Some(limit) = settled.of(limiter).and_then(|(rule, _)| rule.rate) else {
+            continue;
+        };
+        let mut bucket = Bucket::full(limit, 1000, first.at, facts.header.slack_us);
+        for (_, begun, cost) in of_limiter {
             findings.judge(1);
-            if !bucket.take(begun.at) {
+            if !bucket.take(begun.at, *cost) {
                 findings.refuse([begun.line], || {
                     format!(
-                        "a start of {:?} at {} µs is over {limit:?}",
-                        facts.name(*name),
+                        "a start behind {} {:?} of {:?} at {} µs is over {limit:?}",
+                        limiter.level.as_str(),
+                        facts.name(limiter.name),
+                        facts.name(limiter.tenant),
                         begun.at
                     )
                 });
@@ -95,41 +94,80 @@ fn from_outside(facts: &Facts, findings: &mut Findings) {
 }
 
 fn from_inside(facts: &Facts, findings: &mut Findings) {
-    let mut buckets: HashMap<Name, Bucket, Fast> = HashMap::default();
-    let mut tenants: HashMap<Id, Name, Fast> = HashMap::default();
+    let mut rules = Rules::default();
+    let mut buckets: HashMap<Limiter, Bucket, Fast> = HashMap::default();
+    let mut throttled: HashMap<(Name, Name), u64, Fast> = HashMap::default();
+    let mut jobs: HashMap<Id, Vec<(Limiter, u32)>, Fast> = HashMap::default();
     for (index, entry) in &facts.entries {
         for effect in &entry.effects {
+            if rules.follow(effect) {
+                // What was used under another rate is not carried over here: later windows are judged by the new one.
+                buckets.retain(|limiter, bucket| {
+                    let rate = rules.of(limiter).and_then(|rule| rule.rate);
+                    rate == Some(bucket.limit)
+                });
+                continue;
+            }
             match effect {
-                Effect::Tenant { tenant, rate_limit, .. } => {
-                    let same = buckets.get(tenant).map(|bucket| bucket.limit) == *rate_limit;
-                    match rate_limit {
-                        // What was used of an old limit is not carried over here: later windows are judged by the new.
-                        Some(limit) if !same => {
-                            buckets.insert(tenant.clone(), Bucket::full(*limit, 1, entry.now, 0));
-                        }
-                        Some(_) => {}
-                        None => {
-                            buckets.remove(tenant);
-                        }
-                    }
-                }
                 Effect::Accepted(job) => {
-                    tenants.insert(job.job, job.tenant.clone());
+                    jobs.insert(job.job, limiters(job));
+                }
+                Effect::Throttled { tenant, key, until } => {
+                    let known = throttled.entry((tenant.clone(), key.clone())).or_default();
+                    *known = (*known).max(*until);
+                }
+                Effect::Ended { job, .. } => {
+                    jobs.remove(job);
                 }
                 Effect::Granted { job, .. } => {
-                    let bucket = tenants.get(job).and_then(|tenant| buckets.get_mut(tenant));
-                    let Some(bucket) = bucket else { continue };
-                    findings.judge(1);
-                    if !bucket.take(entry.now) {
-                        findings.refuse([entry.line], || {
-                            format!("the start of job {job} at index {index} is over {:?}", bucket.limit)
-                        });
+                    let Some(own) = jobs.get(job) else { continue };
+                    for (limiter, cost) in own {
+                        if limiter.level == LimitLevel::Key {
+                            let key = (limiter.tenant.clone(), limiter.name.clone());
+                            let until = throttled.get(&key).copied().unwrap_or(0);
+                            findings.judge(1);
+                            if entry.now < until {
+                                findings.refuse([entry.line], || {
+                                    format!(
+                                        "job {job} starts at index {index}, its key {key:?} is closed until {until}"
+                                    )
+                                });
+                            }
+                        }
+                        if !take(&rules, &mut buckets, limiter, entry.now, *cost, findings) {
+                            findings.refuse([entry.line], || {
+                                let rate = rules.of(limiter).and_then(|rule| rule.rate);
+                                format!("the start of job {job} at index {index} is over {rate:?} of {limiter:?}")
+                            });
+                        }
                     }
                 }
                 _ => {}
             }
         }
     }
+}
+
+/// Takes the tokens of a start, if a rate applies.
+fn take(
+    rules: &Rules,
+    buckets: &mut HashMap<Limiter, Bucket, Fast>,
+    limiter: &Limiter,
+    now: u64,
+    cost: u32,
+    findings: &mut Findings,
+) -> bool {
+    if rules.is_empty() {
+        return true;
+    }
+    let Some(rate) = rules.of(limiter).and_then(|rule| rule.rate) else {
+        return true;
+    };
+    findings.judge(1);
+    if !buckets.contains_key(limiter) {
+        buckets.insert(limiter.clone(), Bucket::full(rate, 1, now, 0));
+    }
+    buckets.get_mut(limiter).is_none_or(|bucket| bucket.take(now, cost))
 }
 
 #[cfg(test)]
@@ -139,21 +177,30 @@ mod tests {
     #[test]
     fn refuses() {
         let rate = |count, period, burst| Some(RateLimit { count, period, burst });
+        let two_starts = |history: &mut Vec<Record>, rule: Effect, cost| {
+            let jobs = [id(9), id(10)];
+            let effects = vec![rule, with_key(jobs[0], "k", cost), with_key(jobs[1], "k", cost)];
+            history.push(applied(20, effects));
+            history.push(applied(
+                21,
+                vec![granted(jobs[0], 21 << 24, 1), granted(jobs[1], 21 << 24 | 1, 1)],
+            ));
+        };
         prove(
             super::check,
             &[
-                &|history| limit_tenant(history, rate(1, 3_600_000, 1), 0),
-                &|history| limit_tenant(history, rate(1, 3_600_000, 2), 0),
+                &|history| limit(history, LimitLevel::Tenant, "*", rate(1, 3_600_000, 1), 0),
+                &|history| limit(history, LimitLevel::Queue, "mail", rate(1, 3_600_000, 2), 0),
+                &|history| two_starts(history, limited(LimitLevel::Key, "k", rate(1, 1000, 1), 0), 1),
+                // Two starts of two tokens each, where three are allowed at once.
+                &|history| two_starts(history, limited(LimitLevel::Key, "*", rate(1, 1000, 3), 0), 2),
                 &|history| {
-                    let jobs = [id(9), id(10)];
-                    history.push(applied(
-                        20,
-                        vec![limited(rate(1, 1000, 1), 0), accepted(jobs[0], 0), accepted(jobs[1], 0)],
-                    ));
-                    history.push(applied(
-                        21,
-                        vec![granted(jobs[0], 21 << 24, 1), granted(jobs[1], 21 << 24 | 1, 1)],
-                    ));
+                    let closed = Effect::Throttled {
+                        tenant: "t".into(),
+                        key: "k".into(),
+                        until: NOW + 1,
+                    };
+                    two_starts(history, closed, 1);
                 },
             ],
         );

@@ -143,7 +143,7 @@ impl Replay {
                     allowed(&self.job.backoff, self.crashes)
                 })
             }
-            How::Succeeded | How::FailedForGood | How::Preempted | How::Snoozed => None,
+            How::Succeeded | How::FailedForGood | How::Preempted | How::Snoozed | How::Throttled => None,
         }
     }
 }

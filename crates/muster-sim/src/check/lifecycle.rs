@@ -6,10 +6,12 @@ use crate::history::JobState::{Available, Blocked, Cancelled, Dead, Expired, Ret
 /// Whether a job may go from one state straight to another.
 pub(super) fn legal(from: JobState, to: JobState) -> bool {
     match from {
-        Scheduled | Retrying => matches!(to, Available | Cancelled),
+        Scheduled => matches!(to, Blocked | Available | Cancelled),
+        Blocked => matches!(to, Available | Expired | Cancelled),
+        Retrying => matches!(to, Available | Cancelled),
         Available => matches!(to, Running | Expired | Cancelled),
         Running => matches!(to, Succeeded | Retrying | Dead | Available | Scheduled | Cancelled),
-        Blocked | Succeeded | Dead | Cancelled | Expired => false,
+        Succeeded | Dead | Cancelled | Expired => false,
     }
 }
 
@@ -35,7 +37,7 @@ pub(super) fn reachable(from: JobState, to: JobState) -> bool {
 
 /// States in which a job may be accepted.
 pub(super) fn first(state: JobState) -> bool {
-    matches!(state, Scheduled | Available)
+    matches!(state, Scheduled | Blocked | Available)
 }
 
 #[cfg(test)]

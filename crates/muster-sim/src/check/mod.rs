@@ -15,6 +15,7 @@ mod i07_holder_only;
 mod i08_overlap;
 mod i09_honest_attempts;
 mod i10_terminal;
+mod i12_order;
 mod i14_concurrency;
 mod i15_rate;
 mod i16_delay;
@@ -30,6 +31,7 @@ mod i32_liveness;
 mod i33_progress;
 mod lifecycle;
 mod order;
+mod rules;
 mod timeline;
 
 #[cfg(test)]
@@ -65,6 +67,7 @@ pub const ALL: &[Checker] = &[
     checker("I8", "overlap only after a lost lease", i08_overlap::check),
     checker("I9", "attempts are counted honestly", i09_honest_attempts::check),
     checker("I10", "the end is the end", i10_terminal::check),
+    checker("I12", "jobs of an ordering key run in order", i12_order::check),
     checker("I14", "concurrency limits hold", i14_concurrency::check),
     checker("I15", "rate limits hold over every window", i15_rate::check),
     checker("I16", "nothing starts early", i16_delay::check),

@@ -59,10 +59,16 @@ impl Facts {
                 (first, jobs.len() as u32)
             }
             Operation::Redrive { tenant, from, job } => {
+                let none = self.name_numbers.number(&"".into());
                 let ask = Ask {
                     call,
                     job: self.job_numbers.number(job),
                     tenant: self.name_numbers.number(tenant),
+                    queue: none,
+                    kind: none,
+                    cost: 1,
+                    limit_keys: (0, 0),
+                    ordering: None,
                     key: None,
                     due: 0,
                     wait_min: 0,
@@ -91,19 +97,21 @@ impl Facts {
                 self.pauses.push(Pause { call, queue, paused });
                 (self.pauses.len() as u32 - 1, 1)
             }
-            Operation::SetTenant {
-                tenant,
-                rate_limit,
-                concurrency_limit,
-                ..
-            } => {
-                self.settings.push(Setting {
+            Operation::SetLimit(rule) => {
+                self.rules.push(RuleChange {
                     call,
-                    tenant: self.name_numbers.number(tenant),
-                    rate: *rate_limit,
-                    concurrency: *concurrency_limit,
+                    selector: rule.selector.clone(),
+                    rule: Some(rule.clone()),
                 });
-                (self.settings.len() as u32 - 1, 1)
+                (self.rules.len() as u32 - 1, 1)
+            }
+            Operation::DeleteLimit(selector) => {
+                self.rules.push(RuleChange {
+                    call,
+                    selector: selector.clone(),
+                    rule: None,
+                });
+                (self.rules.len() as u32 - 1, 1)
             }
             Operation::Watch { job, after, latest, .. } => {
                 self.watches.push(Watch {
@@ -115,7 +123,10 @@ impl Facts {
                 });
                 (self.watches.len() as u32 - 1, 1)
             }
-            Operation::List { .. } | Operation::Stats { .. } => (0, 0),
+            Operation::List { .. }
+            | Operation::Stats { .. }
+            | Operation::SetTenant { .. }
+            | Operation::ReleaseOrder { .. } => (0, 0),
         };
         self.open.insert((invoke.process, invoke.call), call);
         self.calls.push(Call {
@@ -139,10 +150,21 @@ impl Facts {
                 jitter_percent,
             } => base.min(cap) / 100 * u64::from(100 - jitter_percent.min(100)),
         };
+        let claims = &args.claims;
+        let limit_keys = (self.limit_keys.len() as u32, claims.limit_keys.len() as u32);
+        for (key, cost) in &claims.limit_keys {
+            let key = self.name_numbers.number(key);
+            self.limit_keys.push((key, *cost));
+        }
         self.asks.push(Ask {
             call,
             job: self.job_numbers.number(&args.job),
             tenant: self.name_numbers.number(&args.tenant),
+            queue: self.name_numbers.number(&args.queue),
+            kind: self.name_numbers.number(&args.kind),
+            cost: claims.cost,
+            limit_keys,
+            ordering: claims.ordering_key.as_ref().map(|key| self.name_numbers.number(key)),
             key: args.key.as_ref().map(|key| self.name_numbers.number(key)),
             due: args.available_at,
             wait_min,
@@ -312,8 +334,10 @@ impl Facts {
             Effect::Accepted(job) => {
                 share(&mut job.tenant);
                 share(&mut job.queue);
+                share(&mut job.kind);
+                job.claims.limit_keys.iter_mut().for_each(|(key, _)| share(key));
             }
-            Effect::Tenant { tenant, .. } | Effect::Counted { tenant, .. } => share(tenant),
+            Effect::Throttled { tenant, .. } | Effect::Counted { tenant, .. } => share(tenant),
             Effect::Paused { tenant, queue, .. } => {
                 share(tenant);
                 share(queue);

@@ -31,8 +31,10 @@ pub struct Facts {
     pub cancels: Vec<Cancel>,
     /// Queues stopped or resumed.
     pub pauses: Vec<Pause>,
-    /// Settings of tenants.
-    pub settings: Vec<Setting>,
+    /// Changes of the rule book of limits.
+    pub rules: Vec<RuleChange>,
+    /// Limit keys of jobs asked for, and what a start takes of each.
+    pub limit_keys: Vec<(NameNo, u32)>,
     /// Attempts as workers saw them.
     pub attempts: Vec<Attempt>,
     /// Uses of the fenced resource.
@@ -72,7 +74,8 @@ impl Facts {
             reads: Vec::new(),
             cancels: Vec::new(),
             pauses: Vec::new(),
-            settings: Vec::new(),
+            rules: Vec::new(),
+            limit_keys: Vec::new(),
             attempts: Vec::new(),
             writes: Vec::new(),
             watches: Vec::new(),
@@ -116,6 +119,29 @@ impl Facts {
     /// A name by its number.
     pub fn name(&self, name: NameNo) -> &str {
         self.name_numbers.get(name).map_or("", |name| name)
+    }
+
+    /// What was asked of each job, by its number. One that revives a dead job is what that one was.
+    pub fn ask_of_jobs(&self) -> Vec<Option<&Ask>> {
+        let mut of: Vec<Option<&Ask>> = vec![None; self.jobs()];
+        for ask in &self.asks {
+            let first = &mut of[ask.job as usize];
+            if first.is_none() {
+                *first = Some(ask);
+            }
+        }
+        // A revived job may die and be revived again; a chain has no more links than there are asks.
+        for job in 0..of.len() {
+            let mut ask = of[job];
+            for _ in 0..self.asks.len() {
+                match ask.and_then(|ask| ask.redrives) {
+                    Some(from) => ask = of[from as usize],
+                    None => break,
+                }
+            }
+            of[job] = ask.filter(|ask| ask.redrives.is_none());
+        }
+        of
     }
 
     /// The call a row belongs to.

@@ -57,6 +57,16 @@ pub struct Ask {
     pub job: JobNo,
     /// Owner.
     pub tenant: NameNo,
+    /// Queue and kind; those of the dead job for one that revives it.
+    pub queue: NameNo,
+    /// Handler.
+    pub kind: NameNo,
+    /// Tokens that a start takes of the rates of cluster, tenant, queue and kind.
+    pub cost: u32,
+    /// First of its limit keys among all, and how many.
+    pub(crate) limit_keys: (u32, u32),
+    /// Ordering key.
+    pub ordering: Option<NameNo>,
     /// Idempotency key.
     pub key: Option<NameNo>,
     /// Not to start before, in milliseconds since the epoch; 0 = at once.
@@ -121,17 +131,15 @@ pub struct Watch {
     pub latest: bool,
 }
 
-/// A tenant's settings.
-#[derive(Clone, Copy, Debug)]
-pub struct Setting {
+/// A change of the rule book.
+#[derive(Clone, Debug)]
+pub struct RuleChange {
     /// The call.
     pub call: u32,
-    /// The tenant.
-    pub tenant: NameNo,
-    /// Limit on starts.
-    pub rate: Option<RateLimit>,
-    /// Most jobs at once; 0 = no limit.
-    pub concurrency: u32,
+    /// What the rule is for.
+    pub selector: LimitSelector,
+    /// The rule; `None` = deleted.
+    pub rule: Option<LimitRule>,
 }
 
 /// An attempt as its worker saw it.

@@ -4,14 +4,16 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use muster_core::{
-    Backoff, Command, JobFilter, JobId, JobOptions, JobRow, JobSpec, LogIndex, Name, Origin as JobOrigin, Payload,
-    Priority, RateLimit, Refusal, Reply, TenantSettings,
+    Command, JobFilter, JobId, JobOptions, JobRow, JobSpec, LogIndex, Name, Origin as JobOrigin, Payload, Priority,
+    Refusal, Reply,
 };
 
 use crate::history::{
-    Answer, Complete, FaultKind, Invoke, JobArgs, JobSeen, Micros, Operation, Outcome, Record, counts, enqueued,
+    Answer, Complete, FaultKind, Invoke, JobSeen, Micros, Operation, Outcome, Record, counts, enqueued,
 };
+use crate::sim::calls::*;
 use crate::sim::defect::LogDefect;
+use crate::sim::limits;
 use crate::sim::rng::{Rng, mix};
 use crate::sim::script::{PlannedCall, Script};
 use crate::sim::world::{EPOCH_MS, Origin, What, World};
@@ -19,10 +21,6 @@ use crate::sim::world::{EPOCH_MS, Origin, What, World};
 const PATIENCE: Micros = 250_000;
 /// Most repeats of a call of unknown outcome.
 const REPEATS: u32 = 5;
-
-pub(crate) const TENANTS: [&str; 4] = ["default", "acme", "umbra", "zeta"];
-pub(crate) const QUEUES: [&str; 3] = ["mail", "media", "index"];
-pub(crate) const KINDS: [&str; 3] = ["resize", "send", "scan"];
 
 /// A call in progress.
 #[derive(Clone)]
@@ -51,8 +49,8 @@ impl Client {
             .copied()
             .collect();
         if number == 0 {
-            // The first client sets up the tenants.
-            planned = (0..TENANTS.len() as u64)
+            // The first client sets up tenants and rules.
+            planned = (0..SET_UP as u64)
                 .map(|seed| PlannedCall { at: 0, client: 0, seed })
                 .collect();
         }
@@ -66,10 +64,6 @@ impl Client {
     pub(crate) fn done(&self) -> bool {
         self.planned.is_empty() && self.current.is_none()
     }
-}
-
-fn name(text: &str) -> Name {
-    text.into()
 }
 
 impl World<'_> {
@@ -191,15 +185,35 @@ impl World<'_> {
 
     /// Before a run may drain: every queue is resumed.
     pub(crate) fn resume_queues(&mut self) {
-        let first = TENANTS.len() as u64;
-        for seed in first..first + (TENANTS.len() * QUEUES.len()) as u64 {
-            let at = self.now;
-            self.clients[0].planned.push_back(PlannedCall { at, client: 0, seed });
+        self.plan_first((RESUME..RELEASE).map(|number| number as u64));
+    }
+
+    /// Ordering keys that wait for a dead job are released, or nothing behind it would ever drain.
+    pub(crate) fn release_orders(&mut self, leader: usize) {
+        let core = &self.nodes[leader].core;
+        let mut held = Vec::new();
+        for (at, tenant) in TENANTS.iter().enumerate() {
+            let Some(id) = core.tenant_id(tenant) else { continue };
+            for (queue, name) in QUEUES.iter().enumerate() {
+                for order in core.held_orders(id, name, "", ORDERING_KEYS.len()) {
+                    let key = ORDERING_KEYS.iter().position(|key| *key == &*order.key).unwrap_or(0);
+                    held.push(((at * QUEUES.len() + queue) * ORDERING_KEYS.len() + key + RELEASE) as u64);
+                }
+            }
         }
+        if self.clients[0].done() {
+            self.plan_first(held.into_iter());
+        }
+    }
+
+    fn plan_first(&mut self, calls: impl Iterator<Item = u64>) {
+        let at = self.now;
+        let planned = &mut self.clients[0].planned;
+        planned.extend(calls.map(|seed| PlannedCall { at, client: 0, seed }));
         self.after(1, What::Client(0));
     }
 
-    fn choose(&mut self, rng: &mut Rng) -> (Operation, Option<Command>) {
+    fn choose(&mut self, rng: &mut Rng) -> Call {
         let tenant = rng.pick(&TENANTS);
         match rng.below(100) {
             0..62 => {
@@ -240,9 +254,15 @@ impl World<'_> {
                 }
                 None => list(tenant),
             },
-            94..97 => self.redrive(tenant, rng),
-            97..99 => pause(tenant, rng.pick(&QUEUES), rng.percent(40)),
-            _ => settings(tenant, tenant != "default", rng),
+            94..96 => self.redrive(tenant, rng),
+            96..98 => pause(tenant, rng.pick(&QUEUES), rng.percent(40)),
+            98 => match rng.below(4) {
+                0 => settings(tenant, rng),
+                1 => release(tenant, rng.pick(&QUEUES), rng.pick(&ORDERING_KEYS)),
+                2 => limits::delete(rng),
+                _ => limits::set(rng),
+            },
+            _ => limits::set(rng),
         }
     }
 
@@ -251,7 +271,7 @@ impl World<'_> {
         self.known.iter().rev().nth(at).cloned()
     }
 
-    fn redrive(&mut self, tenant: &str, rng: &mut Rng) -> (Operation, Option<Command>) {
+    fn redrive(&mut self, tenant: &str, rng: &mut Rng) -> Call {
         let at = rng.below(self.dead.len() as u64) as usize;
         let Some(row) = self.dead.get(at).and_then(|from| self.ended.get(from)) else {
             return list(tenant);
@@ -307,7 +327,9 @@ impl World<'_> {
                 } else {
                     Vec::new()
                 },
+                limits: job_limits(rng),
             },
+            ordering: ordering(rng),
             metadata: Vec::new(),
             seed: rng.word(),
             origin: JobOrigin::Api,
@@ -466,101 +488,5 @@ impl World<'_> {
             }
             _ => Answer::Done,
         }
-    }
-}
-
-/// A late second copy of it changes nothing. A setting is not protected by an id: a copy that comes after another
-/// client's change undoes that change, so it must not be sent twice.
-fn repeatable(command: &Command) -> bool {
-    !matches!(command, Command::PauseQueue { .. } | Command::SetTenant { .. })
-}
-
-/// The first client's calls by number: it sets up the tenants, and in the end resumes all queues.
-fn set_up(number: u64, rng: &mut Rng) -> (Operation, Option<Command>) {
-    let number = number as usize;
-    let Some(queue) = number.checked_sub(TENANTS.len()) else {
-        return settings(TENANTS[number], number > 0, rng);
-    };
-    pause(TENANTS[queue / QUEUES.len()], QUEUES[queue % QUEUES.len()], false)
-}
-
-fn list(tenant: &str) -> (Operation, Option<Command>) {
-    let operation = Operation::List {
-        tenant: name(tenant),
-        queue: None,
-    };
-    (operation, None)
-}
-
-fn pause(tenant: &str, queue: &str, paused: bool) -> (Operation, Option<Command>) {
-    let (tenant, queue) = (name(tenant), name(queue));
-    let operation = Operation::SetPaused {
-        tenant: tenant.clone(),
-        queue: queue.clone(),
-        paused,
-    };
-    let note = name("by script");
-    let command = Command::PauseQueue {
-        tenant,
-        queue,
-        paused,
-        note,
-    };
-    (operation, Some(command))
-}
-
-fn settings(tenant: &str, limited: bool, rng: &mut Rng) -> (Operation, Option<Command>) {
-    let rate_limit = (limited && rng.percent(40)).then(|| RateLimit {
-        count: rng.between(40, 400) as u32,
-        period: 1_000,
-        burst: rng.between(1, 20) as u32,
-    });
-    let settings = TenantSettings {
-        weight: rng.between(1, 300) as u32,
-        rate_limit,
-        concurrency_limit: if limited && rng.percent(50) {
-            rng.between(2, 20) as u32
-        } else {
-            0
-        },
-        ..TenantSettings::default()
-    };
-    let operation = Operation::SetTenant {
-        tenant: name(tenant),
-        weight: settings.weight,
-        rate_limit,
-        concurrency_limit: settings.concurrency_limit,
-    };
-    let command = Command::SetTenant {
-        name: name(tenant),
-        settings,
-        create_only: false,
-    };
-    (operation, Some(command))
-}
-
-fn backoff(rng: &mut Rng) -> Backoff {
-    match rng.below(4) {
-        0 => Backoff::Fixed { delay: rng.below(100) },
-        1 => Backoff::Linear { base: 20, cap: 50 },
-        _ => Backoff::Exponential {
-            base: 15,
-            cap: 200,
-            jitter_percent: 20,
-        },
-    }
-}
-
-fn args(spec: &JobSpec) -> JobArgs {
-    JobArgs {
-        job: spec.id.into(),
-        tenant: spec.tenant.clone(),
-        queue: spec.queue.clone(),
-        kind: spec.kind.clone(),
-        key: spec.idempotency_key.clone(),
-        available_at: spec.available_at,
-        max_attempts: spec.options.max_attempts,
-        max_crashes: spec.options.max_crashes,
-        backoff: spec.options.backoff.clone(),
     }
 }

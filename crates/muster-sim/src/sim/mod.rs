@@ -1,9 +1,11 @@
 //! The simulator: the queue core on a modelled replicated log, in one thread, under faults. The seed decides
 //! everything.
 
+mod calls;
 mod clients;
 mod defect;
 mod faults;
+mod limits;
 mod log;
 mod node;
 mod rng;
@@ -132,8 +134,13 @@ impl World<'_> {
         let bound = self.now + DRAIN_BOUND;
         while self.now < bound {
             self.step();
-            if self.beats.is_multiple_of(20) && self.drained() {
-                return;
+            if self.beats.is_multiple_of(20) {
+                if self.drained() {
+                    return;
+                }
+                if let Some(leader) = self.able_leader() {
+                    self.release_orders(leader);
+                }
             }
         }
     }

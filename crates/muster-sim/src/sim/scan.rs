@@ -30,7 +30,8 @@ impl World<'_> {
         };
         let mut records = Vec::new();
         let mut ended: Vec<_> = self.ended.values().collect();
-        ended.sort_unstable_by_key(|row| row.sequence);
+        // A revived job may have the place of the dead one.
+        ended.sort_unstable_by_key(|row| (row.sequence, row.spec.id));
         records.extend(ended.into_iter().map(|row| job(row)));
         let core = &self.nodes[leader].core;
         for tenant in core.tenants() {

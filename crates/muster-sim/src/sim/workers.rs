@@ -9,7 +9,7 @@ use muster_core::{
 };
 
 use crate::history::{Answered, Ended, FaultKind, Micros, Record, Started, Wrote, how};
-use crate::sim::clients::{KINDS, QUEUES, TENANTS};
+use crate::sim::calls::{KINDS, QUEUES, TENANTS};
 use crate::sim::log::TTL_MS;
 use crate::sim::rng::{Rng, mix};
 use crate::sim::world::{Origin, What, World};
@@ -21,6 +21,8 @@ const REPORTS_MAX: u32 = 8;
 /// An attempt that runs, or whose report is not answered yet.
 struct Run {
     job: JobId,
+    /// Its limit keys.
+    keys: Vec<Name>,
     began: Micros,
     /// Its end; `None` while it runs.
     outcome: Option<AttemptOutcome>,
@@ -215,6 +217,14 @@ impl World<'_> {
             fence,
             Run {
                 job,
+                keys: assignment
+                    .spec
+                    .options
+                    .limits
+                    .keys
+                    .iter()
+                    .map(|key| key.key.clone())
+                    .collect(),
                 began: self.now,
                 outcome: None,
                 reports: 0,
@@ -250,7 +260,7 @@ impl World<'_> {
             return;
         };
         let mut rng = Rng::new(mix(self.options.seed ^ fence ^ 0xe4d));
-        run.outcome = Some(given.unwrap_or_else(|| outcome(&mut rng)));
+        run.outcome = Some(given.unwrap_or_else(|| outcome(&mut rng, &run.keys)));
         let job = run.job;
         let highest = self.resource.entry(job).or_insert(0);
         let accepted = fence >= *highest;
@@ -510,7 +520,7 @@ fn class(number: usize) -> WorkerClass {
     }
 }
 
-fn outcome(rng: &mut Rng) -> AttemptOutcome {
+fn outcome(rng: &mut Rng, keys: &[Name]) -> AttemptOutcome {
     let failed = |retryable, retry_after| AttemptOutcome::Failed {
         error: JobError {
             class: "Oops".into(),
@@ -527,7 +537,11 @@ fn outcome(rng: &mut Rng) -> AttemptOutcome {
         88..91 => failed(true, rng.between(1, 300)),
         91..93 => failed(false, 0),
         93..95 => AttemptOutcome::Preempted,
-        95..99 => AttemptOutcome::Snoozed { delay: rng.below(200) },
+        95..97 => AttemptOutcome::Snoozed { delay: rng.below(200) },
+        97..99 => AttemptOutcome::Throttled {
+            key: keys.first().cloned().unwrap_or_else(|| "none".into()),
+            retry_after: rng.between(1, 300),
+        },
         _ => AttemptOutcome::Cancelled,
     }
 }

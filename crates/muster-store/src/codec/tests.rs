@@ -90,6 +90,15 @@ fn name() -> impl Strategy<Value = Name> {
     ".{0,12}".prop_map(|text| Name::from(text.as_str()))
 }
 
+/// Names that differ by what marks the ends of names.
+fn short() -> impl Strategy<Value = Name> {
+    "[\u{0}a\u{ff}]{0,4}".prop_map(|text| Name::from(text.as_str()))
+}
+
+fn level() -> impl Strategy<Value = LimitLevel> {
+    (0..LimitLevel::ALL.len()).prop_map(|at| LimitLevel::ALL[at])
+}
+
 fn key() -> impl Strategy<Value = RowKey> {
     prop_oneof![
         Just(RowKey::Meta),
@@ -99,12 +108,20 @@ fn key() -> impl Strategy<Value = RowKey> {
         any::<u128>().prop_map(|id| RowKey::Session(SessionId(id))),
         any::<u64>().prop_map(RowKey::Ended),
         (any::<u64>(), name()).prop_map(|(id, name)| RowKey::KindCost(TenantId(id), name)),
+        (level(), short(), short()).prop_map(|(level, tenants, names)| RowKey::Limit(LimitSelector {
+            level,
+            tenants,
+            names
+        })),
+        (level(), 0..3_u64, short()).prop_map(|(level, id, name)| RowKey::Gate(level, TenantId(id), name)),
+        (0..3_u64, short(), short()).prop_map(|(id, queue, key)| RowKey::Order(TenantId(id), queue, key)),
+        any::<u64>().prop_map(RowKey::Fleet),
     ]
 }
 
 fn row() -> impl Strategy<Value = Row> {
     let numbers = (any::<u64>(), any::<u64>(), any::<u128>(), any::<bool>(), name());
-    (0_usize..7, numbers, any::<proptest::sample::Index>()).prop_map(|(at, (a, b, c, flag, name), state)| {
+    (0_usize..11, numbers, any::<proptest::sample::Index>()).prop_map(|(at, (a, b, c, flag, name), state)| {
         let states = [
             JobState::Scheduled,
             JobState::Running,
@@ -115,8 +132,8 @@ fn row() -> impl Strategy<Value = Row> {
         let state = *state.get(&states);
         let mut row = samples::rows().swap_remove(at).1;
         match &mut row {
-            Row::Meta(row) => (row.cluster, row.now, row.virtual_time) = (c, a, b),
-            Row::Tenant(row) => (row.id, row.rate_state, row.name, row.totals.run_ms) = (TenantId(a), c, name, b),
+            Row::Meta(row) => (row.cluster, row.now, row.next_fleet) = (c, a, b),
+            Row::Tenant(row) => (row.id, row.shares[0].tag, row.name) = (TenantId(a), b, name),
             Row::Queue(row) => (row.tenant, row.paused, row.queue) = (TenantId(a), flag, name),
             Row::Job(row) => {
                 let row = std::sync::Arc::make_mut(row);
@@ -131,6 +148,10 @@ fn row() -> impl Strategy<Value = Row> {
                 (row.jobs[0].job, row.jobs[0].state) = (JobId(c), state);
             }
             Row::KindCost(row) => (row.tenant, row.mean, row.kind) = (TenantId(a), b, name),
+            Row::Limit(row) => (row.selector.names, row.concurrency) = (name, a as u32),
+            Row::Gate(row) => (row.tenant, row.arrival, row.shut_until, row.name) = (TenantId(a), c, b, name),
+            Row::Order(row) => (row.tenant, row.sequence, row.key) = (TenantId(a), b, name),
+            Row::Fleet(row) => (row.id, row.virtual_time) = (a, b),
         }
         row
     })

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 pub(crate) use plan::id;
 pub(crate) use producer::state;
-pub(crate) use tenants::{TENANTS, create};
+pub(crate) use tenants::{API, TENANTS, create};
 
 use crate::chaos::world::World;
 

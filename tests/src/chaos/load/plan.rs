@@ -2,12 +2,13 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use muster_client::{Backoff, Enqueue, JobId, Priority, RawJob};
-use muster_sim::history::{Backoff as Wait, Id, JobArgs};
+use muster_client::{Backoff, Enqueue, JobId, OrderingPolicy, Priority, RawJob};
+use muster_sim::history::{Backoff as Wait, Claims, Id, JobArgs};
 use rand::Rng;
 use rand::rngs::StdRng;
 
 use super::TENANTS;
+use super::tenants::{ACCOUNTS, API, COST_MAX};
 
 /// A job to be enqueued.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct Plan {
     pub(super) timeout: Duration,
     pub(super) expires: Option<Duration>,
     pub(super) priority: Priority,
+    /// What it wants of limits and order.
+    pub(super) claims: Claims,
 }
 
 /// Attempts with a vanished worker that any job survives: workers vanish often here.
@@ -78,6 +81,7 @@ impl Plan {
             timeout: Duration::from_millis(timeout),
             expires: rng.random_bool(0.03).then_some(Duration::from_secs(2)),
             priority: Priority::ALL[rng.random_range(0..Priority::ALL.len())],
+            claims: claims(rng, kind),
         }
     }
 
@@ -92,6 +96,7 @@ impl Plan {
             max_attempts: 20,
             timeout: Duration::from_secs(4),
             expires: None,
+            claims: Claims::default(),
             ..Self::random(rng)
         }
     }
@@ -116,6 +121,7 @@ impl Plan {
             max_attempts: self.max_attempts,
             max_crashes: CRASHES_MAX,
             backoff: self.backoff.clone(),
+            claims: self.claims.clone(),
         }
     }
 
@@ -155,8 +161,37 @@ impl Plan {
         if let Some(expires) = self.expires {
             options = options.expires_in(expires);
         }
+        for (key, cost) in &self.claims.limit_keys {
+            options = options.limit_key_costing(&**key, *cost);
+        }
+        if let Some(key) = &self.claims.ordering_key {
+            let policy = if self.claims.strict {
+                OrderingPolicy::Strict
+            } else {
+                OrderingPolicy::SkipDead
+            };
+            options = options.ordered(&**key, policy);
+        }
         (RawJob::new(self.kind, self.number.to_string()), options)
     }
+}
+
+/// Jobs that are put off carry the key that they report as throttled; of the others some have keys or an order.
+fn claims(rng: &mut StdRng, kind: &str) -> Claims {
+    let mut claims = Claims::default();
+    if kind == "moody" || rng.random_bool(0.06) {
+        claims.limit_keys.push((API.into(), rng.random_range(1..=COST_MAX)));
+    }
+    if rng.random_bool(0.2) {
+        claims
+            .limit_keys
+            .push((ACCOUNTS[rng.random_range(0..ACCOUNTS.len())].into(), 1));
+    }
+    if rng.random_bool(0.12) {
+        claims.ordering_key = Some(format!("order-{}", rng.random_range(0..6)).into());
+        claims.strict = rng.random_bool(0.3);
+    }
+    claims
 }
 
 /// A job id as histories have it.

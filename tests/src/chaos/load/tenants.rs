@@ -1,9 +1,11 @@
-//! The tenants and their settings.
+//! The tenants, their settings, and the rules of the rule book.
 
 use std::time::Duration;
 
-use muster_client::{Error, NewTenant, RateLimit};
-use muster_sim::history::{Answer, Operation, OperationKind, RateLimit as Limit};
+use muster_client::{Error, Limit, LimitLevel, LimitSelector, NewTenant, RateLimit};
+use muster_sim::history::{
+    Answer, LimitLevel as Level, LimitRule, LimitSelector as Selector, Operation, OperationKind, RateLimit as Rate,
+};
 
 use crate::chaos::world::World;
 
@@ -11,10 +13,6 @@ use crate::chaos::world::World;
 pub(crate) struct Tenant {
     pub(crate) name: &'static str,
     weight: u32,
-    /// Starts per second, and at once.
-    rate: Option<(u32, u32)>,
-    /// Most jobs at once; 0: no limit.
-    concurrency: u32,
     /// Of a hundred jobs, how many are its.
     pub(crate) share: u32,
 }
@@ -24,51 +22,52 @@ pub(crate) const TENANTS: [Tenant; 3] = [
     Tenant {
         name: "heavy",
         weight: 300,
-        rate: None,
-        concurrency: 0,
         share: 60,
     },
     Tenant {
         name: "narrow",
         weight: 100,
-        rate: None,
-        concurrency: 24,
         share: 28,
     },
     Tenant {
         name: "slow",
         weight: 100,
-        rate: Some((60, 30)),
-        concurrency: 0,
         share: 12,
     },
 ];
 
-/// Creates the tenants. A repeat after an unknown outcome that finds the tenant there is a success.
+/// Limit keys of jobs.
+pub(super) const ACCOUNTS: [&str; 5] = ["account:1", "account:2", "account:3", "account:4", "account:5"];
+/// The key that some jobs report as throttled.
+pub(crate) const API: &str = "api";
+/// Most tokens that a job takes of any key.
+pub(super) const COST_MAX: u32 = 3;
+
+/// A rule: level, tenants, names, tokens per second and at once, most jobs at once.
+type Rule = (LimitLevel, &'static str, &'static str, Option<(u32, u32)>, u32);
+
+/// Rules that hold from the start to the end.
+const RULES: [Rule; 6] = [
+    (LimitLevel::Cluster, "", "", Some((900, 300)), 0),
+    (LimitLevel::Tenant, "narrow", "", None, 24),
+    (LimitLevel::Tenant, "slow", "", Some((60, 30)), 0),
+    (LimitLevel::Kind, "*", "stuck", None, 4),
+    (LimitLevel::Key, "*", "account:*", None, 2),
+    (LimitLevel::Key, "*", API, Some((40, 12)), 0),
+];
+
+/// Creates the tenants and sets the rules. A repeat after an unknown outcome that finds the tenant there is a success.
 pub(crate) async fn create(world: &World) -> Result<(), Error> {
     let client = world.client(0);
     let mut process = world.recorder.process();
     for tenant in &TENANTS {
         loop {
-            let rate_limit = tenant.rate.map(|(count, burst)| Limit {
-                count,
-                period: 1_000,
-                burst,
-            });
             let call = process.invoke(Operation::SetTenant {
                 tenant: tenant.name.into(),
                 weight: tenant.weight,
-                rate_limit,
-                concurrency_limit: tenant.concurrency,
             });
             let new = NewTenant {
                 weight: tenant.weight,
-                rate_limit: tenant.rate.map(|(count, burst)| RateLimit {
-                    count,
-                    period: Duration::from_secs(1),
-                    burst,
-                }),
-                concurrency_limit: tenant.concurrency,
                 ..NewTenant::new(tenant.name)
             };
             let result = match client.create_tenant(new).await {
@@ -80,5 +79,50 @@ pub(crate) async fn create(world: &World) -> Result<(), Error> {
             }
         }
     }
+    for rule in &RULES {
+        loop {
+            let call = process.invoke(Operation::SetLimit(recorded(rule)));
+            let result = client.set_limit(&limit(rule)).await.map(|_| Answer::Done);
+            if world.settle(OperationKind::SetLimit, call, None, result) {
+                break;
+            }
+        }
+    }
     client.tenants().await.map(drop)
+}
+
+/// As the client library takes it.
+fn limit((level, tenants, names, rate, concurrency): &Rule) -> Limit {
+    let mut limit = Limit::new(LimitSelector::new(*level, *names).of_tenants(*tenants)).concurrency(*concurrency);
+    limit.rate = rate.map(|(count, burst)| RateLimit {
+        count,
+        period: Duration::from_secs(1),
+        burst,
+    });
+    limit
+}
+
+/// As the history has it.
+fn recorded((level, tenants, names, rate, concurrency): &Rule) -> LimitRule {
+    let whole = |pattern: &str| if pattern.is_empty() { "*".into() } else { pattern.into() };
+    LimitRule {
+        selector: Selector {
+            level: match level {
+                LimitLevel::Tenant => Level::Tenant,
+                LimitLevel::Queue => Level::Queue,
+                LimitLevel::Kind => Level::Kind,
+                LimitLevel::Key => Level::Key,
+                _ => Level::Cluster,
+            },
+            tenants: whole(tenants),
+            names: whole(names),
+        },
+        rate: rate.map(|(count, burst)| Rate {
+            count,
+            period: 1_000,
+            burst,
+        }),
+        concurrency: *concurrency,
+        note: "".into(),
+    }
 }

@@ -50,7 +50,11 @@ impl Attempt {
                 retry_after_ms: if self.number == 1 { 250 } else { 0 },
             },
             // Fences of a job's attempts differ, so it is not put off for ever.
-            "moody" if !(self.fence >> 24).is_multiple_of(3) => How::Snoozed,
+            "moody" => match (self.fence >> 24) % 3 {
+                0 => How::Succeeded,
+                1 => How::Snoozed,
+                _ => How::Throttled,
+            },
             "fatal" => How::FailedForGood,
             "doomed" => How::Failed { retry_after_ms: 0 },
             _ => How::Succeeded,

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::TTL;
 use super::handler::{Attempt, KINDS, SNOOZE};
-use crate::chaos::load::id;
+use crate::chaos::load::{API, id};
 use crate::chaos::world::World;
 
 /// Attempts at once.
@@ -118,6 +118,7 @@ async fn handle(world: Arc<World>, log: WorkerLog, payload: RawPayload, context:
         )),
         How::FailedForGood => Err(JobError::permanent("as planned")),
         How::Snoozed => Err(JobError::snooze(SNOOZE)),
+        How::Throttled => Err(JobError::throttled(API, SNOOZE)),
         How::Cancelled | How::Preempted | How::TimedOut | How::Crashed => Err(JobError::cancelled()),
     }
 }

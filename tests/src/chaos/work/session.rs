@@ -16,7 +16,7 @@ use tonic::{Status, Streaming};
 
 use super::TTL;
 use super::handler::{Attempt, KINDS, SNOOZE};
-use crate::chaos::load::id;
+use crate::chaos::load::{API, id};
 
 /// Time to open one.
 const OPEN: Duration = Duration::from_secs(3);
@@ -119,6 +119,10 @@ pub(super) fn report(job: Id, fence: u64, how: How) -> v1::AttemptReport {
         How::FailedForGood => failed(true, 0),
         How::Snoozed => Outcome::Snoozed(v1::Snoozed {
             delay: SNOOZE.try_into().ok(),
+        }),
+        How::Throttled => Outcome::Throttled(v1::Throttled {
+            key: API.into(),
+            retry_after: SNOOZE.try_into().ok(),
         }),
         How::Preempted => Outcome::Preempted(v1::Preempted {}),
         How::Cancelled | How::TimedOut | How::Crashed => Outcome::Cancelled(v1::AttemptCancelled {}),

@@ -9,12 +9,13 @@ use crate::facts::Fact;
 /// The life cycle, written down a second time.
 fn is_legal(from: Option<JobState>, to: JobState) -> bool {
     match from {
-        None => matches!(to, Scheduled | Available),
-        Some(Scheduled) => matches!(to, Available | Cancelled | Expired),
+        None => matches!(to, Scheduled | Blocked | Available),
+        Some(Scheduled) => matches!(to, Blocked | Available | Cancelled | Expired),
+        Some(Blocked) => matches!(to, Available | Cancelled | Expired),
         Some(Available) => matches!(to, Running | Cancelled | Expired),
         Some(Running) => matches!(to, Succeeded | Dead | Cancelled | Retrying | Available | Scheduled),
         Some(Retrying) => matches!(to, Available | Cancelled),
-        Some(Blocked | Succeeded | Dead | Cancelled | Expired) => false,
+        Some(Succeeded | Dead | Cancelled | Expired) => false,
     }
 }
 
@@ -59,7 +60,7 @@ fn is_proved_by_bad_histories() {
             entered(JOB, Running),
             granted(JOB, 1, 1, 0),
             entered(JOB, Retrying),
-            census([0, 0, 0, 1], [0, 0, 0, 1]),
+            census([0, 0, 0, 1, 0], [0, 0, 0, 1, 0]),
             entered(JOB, Available),
             ended(JOB, Cancelled),
         ],
@@ -67,9 +68,10 @@ fn is_proved_by_bad_histories() {
             &[entered(JOB, Running)],
             &[entered(JOB, Available), ended(JOB, Succeeded)],
             &[entered(JOB, Scheduled), entered(JOB, Running)],
+            &[entered(JOB, Blocked), entered(JOB, Running)],
             &[entered(JOB, Available), ended(JOB, Cancelled), entered(JOB, Available)],
             &[entered(JOB, Available), granted(JOB, 1, 1, 0)],
-            &[census([0, 1, 0, 0], [0, 0, 1, 0])],
+            &[census([0, 1, 0, 0, 0], [0, 0, 1, 0, 0])],
         ],
     );
 }

@@ -33,8 +33,8 @@ fn is_proved_by_bad_histories() {
     use muster_core::JobState;
     let census = |live| Fact::Census {
         tenant: TENANT,
-        counted: [0, live, 0, 0],
-        shown: [0, live, 0, 0],
+        counted: [0, live, 0, 0, 0],
+        shown: [0, live, 0, 0, 0],
     };
     prove(
         check,

@@ -1,30 +1,29 @@
-//! No start happens while as many jobs of its tenant run as the limit allows.
+//! No start happens while as many jobs run behind one of its limiters as the rule allows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use muster_core::ReportReply;
 
-use crate::facts::Fact;
+use super::rules::Rules;
+use crate::facts::{Fact, Through};
 
 pub fn check(history: &[Fact]) -> Result<(), String> {
-    let mut limits = BTreeMap::new();
-    let mut running: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    let mut rules = Rules::default();
+    let mut running: BTreeMap<_, &[Through]> = BTreeMap::new();
     for fact in history {
+        rules.follow(fact);
         match fact {
-            Fact::Limited {
-                tenant, concurrency, ..
-            } => {
-                limits.insert(*tenant, *concurrency);
-            }
-            Fact::Granted { job, tenant, .. } => {
-                let running = running.entry(*tenant).or_default();
-                running.insert(*job);
-                let limit = limits.get(tenant).copied().unwrap_or(0);
-                if limit != 0 && running.len() > limit as usize {
-                    return Err(format!(
-                        "{} jobs of {tenant:?} run, the limit is {limit}",
-                        running.len()
-                    ));
+            Fact::Granted { job, through, .. } => {
+                running.insert(*job, through);
+                for limiter in through {
+                    let same = |other: &Through| {
+                        (other.level, &other.tenant, &other.name) == (limiter.level, &limiter.tenant, &limiter.name)
+                    };
+                    let count = running.values().filter(|through| through.iter().any(same)).count();
+                    let most = rules.of(limiter).map_or(0, |rule| rule.concurrency);
+                    if most != 0 && count > most as usize {
+                        return Err(format!("{count} jobs run behind {limiter:?}, the limit is {most}"));
+                    }
                 }
             }
             Fact::Revoked { job, .. }
@@ -33,9 +32,7 @@ pub fn check(history: &[Fact]) -> Result<(), String> {
                 reply: ReportReply::Accepted(_),
                 ..
             } => {
-                for jobs in running.values_mut() {
-                    jobs.remove(job);
-                }
+                running.remove(job);
             }
             _ => {}
         }
@@ -47,27 +44,36 @@ pub fn check(history: &[Fact]) -> Result<(), String> {
 fn is_proved_by_bad_histories() {
     use super::by_hand::*;
     use crate::facts::How;
-    let limit = |concurrency| Fact::Limited {
-        tenant: TENANT,
-        rate: None,
-        concurrency,
-    };
+    let start = |job, index, key| granted_through(job, index, 0, &[(key, 1)]);
     prove(
         check,
         &[
-            limit(1),
-            granted(JOB, 1, 1, 0),
+            limited("k*", None, 1),
+            limited("k2", None, 0),
+            start(JOB, 1, "k"),
             succeeded(JOB, 1),
-            granted(OTHER, 2, 1, 0),
+            start(JOB, 2, "k2"),
+            start(OTHER, 3, "k2"),
         ],
         &[
-            &[limit(1), granted(JOB, 1, 1, 0), granted(OTHER, 2, 1, 0)],
-            &[limit(2), granted(JOB, 1, 1, 0), limit(1), granted(OTHER, 2, 1, 0)],
+            &[limited("k", None, 1), start(JOB, 1, "k"), start(OTHER, 2, "k")],
             &[
-                limit(1),
-                granted(JOB, 1, 1, 0),
+                limited("k", None, 2),
+                start(JOB, 1, "k"),
+                limited("k", None, 1),
+                start(OTHER, 2, "k"),
+            ],
+            &[
+                limited("*", None, 1),
+                start(JOB, 1, "k"),
                 reported(JOB, 9, How::Succeeded, ReportReply::LeaseLost),
-                granted(OTHER, 2, 1, 0),
+                start(OTHER, 2, "k"),
+            ],
+            &[
+                limited("*", None, 0),
+                limited("k", None, 1),
+                start(JOB, 1, "k"),
+                granted_through(OTHER, 2, 0, &[("other", 1), ("k", 1)]),
             ],
         ],
     );

@@ -9,7 +9,7 @@ pub fn check(history: &[Fact]) -> Result<(), String> {
     let mut clocks = BTreeMap::new();
     for fact in history {
         match fact {
-            Fact::Asked { job, due: first } => {
+            Fact::Asked { job, due: first, .. } => {
                 due.entry(*job).or_insert(*first);
             }
             Fact::Waits { job, until, .. } => {
@@ -37,7 +37,11 @@ pub fn check(history: &[Fact]) -> Result<(), String> {
 #[test]
 fn is_proved_by_bad_histories() {
     use super::by_hand::*;
-    let asked = |due| Fact::Asked { job: JOB, due };
+    let asked = |due| Fact::Asked {
+        job: JOB,
+        due,
+        place: None,
+    };
     let waits = |until| Fact::Waits {
         job: JOB,
         since: 0,

@@ -10,11 +10,13 @@ mod i07_holder_only;
 mod i08_overlap;
 mod i09_honest_attempts;
 mod i10_terminal;
+mod i12_order;
 mod i14_concurrency;
 mod i15_rate;
 mod i16_delay;
 mod i18_backoff;
 mod i28_replicas;
+mod rules;
 
 use crate::facts::Fact;
 
@@ -33,6 +35,7 @@ pub const ALL: &[(&str, Checker)] = &[
     ("I8 overlap only after a lost lease", i08_overlap::check),
     ("I9 attempts are counted honestly", i09_honest_attempts::check),
     ("I10 the end is the end", i10_terminal::check),
+    ("I12 jobs of an ordering key run in order", i12_order::check),
     ("I14 concurrency limits hold", i14_concurrency::check),
     ("I15 rate limits hold over every window", i15_rate::check),
     ("I16 nothing starts early", i16_delay::check),
@@ -51,10 +54,13 @@ pub fn check_all(history: &[Fact]) -> Result<(), String> {
 /// Short words for histories written by hand.
 #[cfg(test)]
 pub mod by_hand {
-    use muster_core::{JobId, JobState, LeaseId, ReportReply, SessionId, TenantId, Timestamp};
+    use muster_core::{
+        JobId, JobState, LeaseId, LimitLevel, LimitRule, LimitSelector, RateLimit, ReportReply, SessionId, TenantId,
+        Timestamp,
+    };
 
     use super::Checker;
-    use crate::facts::{Fact, How, Limits};
+    use crate::facts::{Fact, How, Limits, Through};
 
     pub const JOB: JobId = JobId(1);
     pub const OTHER: JobId = JobId(2);
@@ -75,7 +81,11 @@ pub mod by_hand {
     }
 
     pub fn asked(job: JobId) -> Fact {
-        Fact::Asked { job, due: 0 }
+        Fact::Asked {
+            job,
+            due: 0,
+            place: None,
+        }
     }
 
     pub fn accepted(job: JobId) -> Fact {
@@ -87,6 +97,39 @@ pub mod by_hand {
         }
     }
 
+    /// A rule of a limit key, for all tenants.
+    pub fn limited(names: &str, rate: Option<RateLimit>, concurrency: u32) -> Fact {
+        Fact::Limited(LimitRule {
+            selector: LimitSelector {
+                level: LimitLevel::Key,
+                tenants: "*".into(),
+                names: names.into(),
+            },
+            rate,
+            concurrency,
+            note: "".into(),
+        })
+    }
+
+    /// A start that passes limiters of these keys, with these costs.
+    pub fn granted_through(job: JobId, index: u64, now: Timestamp, keys: &[(&str, u32)]) -> Fact {
+        let through = keys.iter().map(|(name, cost)| Through {
+            level: LimitLevel::Key,
+            tenant: "t".into(),
+            name: (*name).into(),
+            cost: *cost,
+        });
+        Fact::Granted {
+            job,
+            tenant: TENANT,
+            session: SESSION,
+            lease: lease(index),
+            attempt: 1,
+            now,
+            through: through.collect(),
+        }
+    }
+
     pub fn granted(job: JobId, index: u64, attempt: u32, now: Timestamp) -> Fact {
         Fact::Granted {
             job,
@@ -95,6 +138,7 @@ pub mod by_hand {
             lease: lease(index),
             attempt,
             now,
+            through: Vec::new(),
         }
     }
 

@@ -154,6 +154,34 @@ impl Model {
                 self.tick();
                 expect(*reply == Reply::Done, "Done", reply)
             }
+            Command::SetLimit(rule) => {
+                let tenants = &rule.selector.tenants;
+                if !tenants.ends_with('*') && self.tenant(tenants).is_none() {
+                    return expect(
+                        matches!(reply, Reply::Refused(Refusal::UnknownTenant(_))),
+                        "UnknownTenant",
+                        reply,
+                    );
+                }
+                self.change_rules(|rules| {
+                    rules.retain(|other| other.selector != rule.selector);
+                    rules.push((**rule).clone());
+                });
+                expect(*reply == Reply::Done, "Done", reply)
+            }
+            Command::DeleteLimit(selector) => {
+                self.change_rules(|rules| rules.retain(|other| other.selector != *selector));
+                expect(*reply == Reply::Done, "Done", reply)
+            }
+            Command::OpenKey { tenant, key } => {
+                let open = |limiter: &super::Limiter| limiter.is_key(tenant, key);
+                self.throttled.retain(|(limiter, _)| !open(limiter));
+                expect(*reply == Reply::Done, "Done", reply)
+            }
+            Command::ReleaseOrder { tenant, queue, key } => {
+                self.release(tenant, queue, key);
+                expect(*reply == Reply::Done, "Done", reply)
+            }
         }
     }
 
@@ -183,8 +211,7 @@ impl Model {
         create_only: bool,
         reply: &Reply,
     ) -> Check {
-        let bad = |limit: &muster_core::RateLimit| limit.count == 0 || limit.period == 0 || limit.burst == 0;
-        if !(1..=10_000).contains(&settings.weight) || settings.rate_limit.as_ref().is_some_and(bad) {
+        if !(1..=10_000).contains(&settings.weight) {
             return expect(
                 matches!(reply, Reply::Refused(Refusal::OutOfRange { .. })),
                 "OutOfRange",
@@ -198,9 +225,6 @@ impl Model {
                     "TenantExists",
                     reply,
                 );
-            }
-            if tenant.settings.rate_limit != settings.rate_limit {
-                tenant.bucket = None;
             }
             tenant.settings = settings.clone();
             return expect(*reply == Reply::Tenant(tenant.id), "the tenant's id", reply);
@@ -217,7 +241,6 @@ impl Model {
             name: name.clone(),
             id: *id,
             settings: settings.clone(),
-            bucket: Some(0),
             enqueued: 0,
             started: 0,
             run_ms: 0,
@@ -263,6 +286,10 @@ impl Model {
             None if spec.history_searched < known.ended_floor => Verdict::Refused(
                 |refusal| matches!(refusal, Refusal::SearchHistoryAgain { .. }),
                 "SearchHistoryAgain",
+            ),
+            None if self.too_costly(spec) => Verdict::Refused(
+                |refusal| matches!(refusal, Refusal::OutOfRange { field, .. } if field.ends_with("cost")),
+                "OutOfRange of a cost",
             ),
             None => Verdict::New,
         }
@@ -311,17 +338,20 @@ impl Model {
         let mut spec = spec.clone();
         spec.available_at = spec.available_at.max(now);
         let tenant = self.tenant(&spec.tenant).expect("judged").id;
+        let order = self.place_of(&spec, redriven_from);
         let state = if spec.available_at > now {
             JobState::Scheduled
-        } else {
+        } else if self.may_go(&spec, order) {
             JobState::Available
+        } else {
+            JobState::Blocked
         };
         self.tenant_of(tenant).enqueued += 1;
         self.jobs.push(Job {
             tenant,
             states: vec![state],
             due: (spec.available_at, spec.available_at),
-            order: self.jobs.len() as u64,
+            order,
             enqueued_at: now,
             attempts: 0,
             failures: 0,
@@ -473,6 +503,16 @@ impl Model {
             AttemptOutcome::Failed { retry_after, .. } => (How::Failed, (*retry_after != 0).then_some(*retry_after)),
             AttemptOutcome::Preempted => (How::Uncounted, None),
             AttemptOutcome::Snoozed { delay } => (How::Uncounted, Some(*delay)),
+            AttemptOutcome::Throttled { key, retry_after } => {
+                let job = &self.jobs[at];
+                let carried = job.spec.options.limits.keys.iter().any(|own| own.key == *key);
+                if carried {
+                    let limiter = super::Limiter::key(&job.spec, key);
+                    let until = self.now + retry_after;
+                    self.throttle(limiter, until);
+                }
+                (How::Uncounted, (!carried).then_some(*retry_after))
+            }
             AttemptOutcome::Cancelled if self.jobs[at].cancel_asked => (How::Cancelled, None),
             AttemptOutcome::Cancelled => (How::Failed, None),
         };

@@ -5,14 +5,15 @@ use muster_core::{Core, JobFilter, JobRow, JobState, LiveCounts, Row, TenantId};
 use super::{Check, Job, Model};
 
 /// Live jobs by state in the order of [`LiveCounts`].
-pub fn by_state(states: impl Iterator<Item = JobState>) -> [u64; 4] {
-    let mut counts = [0; 4];
+pub fn by_state(states: impl Iterator<Item = JobState>) -> [u64; 5] {
+    let mut counts = [0; 5];
     for state in states {
         match state {
             JobState::Scheduled => counts[0] += 1,
             JobState::Available => counts[1] += 1,
             JobState::Running => counts[2] += 1,
             JobState::Retrying => counts[3] += 1,
+            JobState::Blocked => counts[4] += 1,
             _ => {}
         }
     }
@@ -20,8 +21,14 @@ pub fn by_state(states: impl Iterator<Item = JobState>) -> [u64; 4] {
 }
 
 /// Counters of the core as an array.
-pub fn counters(live: LiveCounts) -> [u64; 4] {
-    [live.scheduled, live.available, live.running, live.retrying]
+pub fn counters(live: LiveCounts) -> [u64; 5] {
+    [
+        live.scheduled,
+        live.available,
+        live.running,
+        live.retrying,
+        live.blocked,
+    ]
 }
 
 impl Model {
@@ -88,6 +95,8 @@ impl Model {
             self.same_tenant(core, tenant)?;
             self.same_lists(core, tenant.id)?;
         }
+        self.same_limits(core)?;
+        self.same_orders(core)?;
         self.same_sessions(core)
     }
 
@@ -207,6 +216,74 @@ impl Model {
             }
             if found != wanted {
                 return Err(format!("list {filter:?} gave {found:?}, the model has {wanted:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn same_limits(&self, core: &Core) -> Check {
+        let mut rules = self.rules.clone();
+        rules.sort_by(|a, b| a.selector.cmp(&b.selector));
+        if core.limits() != rules {
+            return Err(format!("rules {:?}, the model has {rules:?}", core.limits()));
+        }
+        let mut limiters: Vec<_> = self
+            .jobs
+            .iter()
+            .flat_map(|job| super::limits::limiters(&job.spec))
+            .collect();
+        limiters.sort_by(|(a, _), (b, _)| (a.level, &a.tenant, &a.name).cmp(&(b.level, &b.tenant, &b.name)));
+        limiters.dedup_by(|(a, _), (b, _)| a == b);
+        for (limiter, _) in limiters {
+            let tenant = self.tenant(&limiter.tenant).map_or(TenantId(1), |tenant| tenant.id);
+            let Some(view) = core.limiter(limiter.level, tenant, &limiter.name, 3) else {
+                return Err(format!("no limiter {limiter:?}"));
+            };
+            let running = self.behind(&limiter, |job| job.lease.is_some()) as u64;
+            let waiting = self.behind(&limiter, |job| job.state() == JobState::Available) as u64;
+            let rule = self.rule_for(&limiter);
+            let most = rule.map_or(0, |rule| u64::from(rule.concurrency));
+            let tokens = self.bucket(&limiter).map(|bucket| bucket.level(self.now));
+            let throttled = self.throttled.iter().find(|(other, _)| *other == limiter);
+            let same = view.rules.first() == rule
+                && (view.running, view.waiting, view.tokens) == (running, waiting, tokens)
+                && view.full == (most != 0 && running >= most)
+                && view.throttled_until == throttled.map_or(0, |(_, until)| *until);
+            if !same {
+                return Err(format!(
+                    "{limiter:?} is {view:?}; the model has {rule:?}, {running} running, {waiting} waiting, \
+                     {tokens:?} tokens, throttled {throttled:?}"
+                ));
+            }
+            let holders = core.holders(limiter.level, tenant, &limiter.name, None, 1_000, 1_000).0;
+            if holders.len() as u64 != running {
+                return Err(format!("{limiter:?} is held by {holders:?}, the model has {running}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn same_orders(&self, core: &Core) -> Check {
+        for tenant in &self.tenants {
+            for queue in core.queues(tenant.id) {
+                let mut held: Vec<_> = self
+                    .holds
+                    .iter()
+                    .filter(|hold| hold.group.tenant == tenant.name && hold.group.queue == queue.name)
+                    .map(|hold| (hold.group.key.clone(), Some(hold.job)))
+                    .collect();
+                held.sort();
+                let shown = core.held_orders(tenant.id, &queue.name, "", 100);
+                let shown: Vec<_> = shown.into_iter().map(|order| (order.key, order.held_by)).collect();
+                if shown != held {
+                    return Err(format!("held keys {shown:?}, the model has {held:?}"));
+                }
+            }
+        }
+        for hold in &self.holds {
+            let tenant = self.tenant(&hold.group.tenant).map_or(TenantId(0), |tenant| tenant.id);
+            if core.order(tenant, &hold.group.queue, &hold.group.key).is_none() {
+                return Err(format!("the hold by {} is gone", hold.job));
             }
         }
         Ok(())

@@ -1,27 +1,9 @@
 //! Was each lease allowed, was it the turn of its job, and was nothing left that could have started?
 
-use muster_core::{Assignment, JobState, Timestamp};
+use muster_core::{Assignment, JobState};
 
-use super::{Check, Job, Lease, Model, Session, Tenant};
-
-impl Tenant {
-    /// Whether the exact token bucket lets a job start now; unknown after the limit was changed.
-    fn bucket_allows(&self, now: Timestamp) -> Option<bool> {
-        let Some(limit) = self.settings.rate_limit else {
-            return Some(true);
-        };
-        let ahead = u128::from(limit.burst - 1) * u128::from(limit.period);
-        self.bucket
-            .map(|arrival| arrival <= u128::from(now) * u128::from(limit.count) + ahead)
-    }
-
-    fn take(&mut self, now: Timestamp) {
-        if let (Some(limit), Some(arrival)) = (self.settings.rate_limit, self.bucket) {
-            let now = u128::from(now) * u128::from(limit.count);
-            self.bucket = Some(arrival.max(now) + u128::from(limit.period));
-        }
-    }
-}
+use super::limits::HeldUp;
+use super::{Check, Job, Lease, Model, Session};
 
 impl Model {
     /// The place of a job among those of its tenant.
@@ -73,17 +55,11 @@ impl Model {
         if given.deadline != deadline {
             return fault(&format!("its deadline should be {deadline}"));
         }
-        let tenant = self
-            .tenants
-            .iter()
-            .find(|tenant| tenant.id == job.tenant)
-            .expect("known");
-        let limit = tenant.settings.concurrency_limit as usize;
-        if limit != 0 && self.running(job.tenant) >= limit {
-            return fault("its tenant runs as many as it may");
+        if self.held_up(job) > HeldUp::Perhaps {
+            return fault("a limit does not allow it");
         }
-        if tenant.bucket_allows(self.now) == Some(false) {
-            return fault("its tenant's rate limit does not allow it");
+        if !self.may_go(&job.spec, job.order) {
+            return fault("an earlier job of its ordering key has not ended");
         }
         let turn = self.turn(job);
         let earlier = self.jobs.iter().find(|other| {
@@ -91,6 +67,7 @@ impl Model {
                 && self.could_start(other)
                 && other.matches(&session.spec.class)
                 && self.turn(other) < turn
+                && self.held_up(other) == HeldUp::No
         });
         if let Some(earlier) = earlier {
             return fault(&format!(
@@ -113,9 +90,8 @@ impl Model {
             deadline,
         });
         job.leases.push((given.lease, given.session, false));
-        let tenant = self.tenant_of(tenant);
-        tenant.started += 1;
-        tenant.take(now);
+        self.tenant_of(tenant).started += 1;
+        self.take_tokens(&given.spec);
         let session = self
             .sessions
             .iter_mut()
@@ -125,9 +101,8 @@ impl Model {
         Ok(())
     }
 
-    /// No session waits while a job that it takes could start. A tenant parked by its rate limit is let go by a tick,
-    /// so it may wait if the core asks for one.
-    pub fn work_is_conserved(&self, next_due: Option<Timestamp>) -> Check {
+    /// No session waits while a job that it takes could start. A job held up for a time needs a tick to come.
+    pub fn work_is_conserved(&self, next_due: Option<muster_core::Timestamp>) -> Check {
         let waiting = |session: &&Session| session.open && !session.quiet && session.granted < session.credits;
         for session in self.sessions.iter().filter(waiting) {
             for job in self
@@ -135,27 +110,15 @@ impl Model {
                 .iter()
                 .filter(|job| self.could_start(job) && job.matches(&session.spec.class))
             {
-                let tenant = self
-                    .tenants
-                    .iter()
-                    .find(|tenant| tenant.id == job.tenant)
-                    .expect("known");
-                let limit = tenant.settings.concurrency_limit as usize;
-                let full = limit != 0 && self.running(job.tenant) >= limit;
-                let tick_is_due = next_due.is_some_and(|due| due <= self.now);
-                let parked = tenant.settings.rate_limit.is_some()
-                    && (tick_is_due || tenant.bucket_allows(self.now) != Some(true));
-                if !full && !parked {
+                let held_up = self.held_up(job);
+                if held_up == HeldUp::No {
                     return Err(format!(
                         "job {} could run in session {:?}, but waits",
                         job.spec.id, session.spec.session
                     ));
                 }
-                if !full && parked && next_due.is_none() {
-                    return Err(format!(
-                        "job {} waits for its tenant's rate limit and no tick is asked for",
-                        job.spec.id
-                    ));
+                if held_up < HeldUp::Certainly && next_due.is_none() {
+                    return Err(format!("job {} waits for a time and no tick is asked for", job.spec.id));
                 }
             }
         }

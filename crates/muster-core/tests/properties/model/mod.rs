@@ -6,15 +6,21 @@
 mod commands;
 mod compare;
 mod grants;
+mod limits;
+mod orders;
 mod timers;
 
 use muster_core::{
-    Backoff, JobId, JobSpec, JobState, LeaseId, LogIndex, Millis, Name, SessionId, SessionSpec, TenantId,
+    Backoff, JobId, JobSpec, JobState, LeaseId, LimitRule, LogIndex, Millis, Name, SessionId, SessionSpec, TenantId,
     TenantSettings, Timestamp, WorkerClass,
 };
 
+use self::limits::{Bucket, Limiter};
+use self::orders::Hold;
+
 pub use self::commands::Answer;
 pub use self::compare::{by_state, counters};
+pub use self::limits::limiters;
 
 /// A fault found by the model, in words.
 pub type Check = Result<(), String>;
@@ -30,6 +36,14 @@ pub struct Model {
     pub sessions: Vec<Session>,
     /// Paused queues.
     pub paused: Vec<(Name, Name)>,
+    /// The rule book.
+    pub rules: Vec<LimitRule>,
+    /// What was taken of rates.
+    pub buckets: Vec<(Limiter, Bucket)>,
+    /// Keys that workers reported, and until when.
+    pub throttled: Vec<(Limiter, Timestamp)>,
+    /// Ordering keys that wait for a dead job.
+    pub holds: Vec<Hold>,
     /// Live leases that were taken back in this entry, with the reason.
     pub revoked: Vec<Revoked>,
     /// Waits after failures that began in this entry.
@@ -42,8 +56,6 @@ pub struct Tenant {
     pub name: Name,
     pub id: TenantId,
     pub settings: TenantSettings,
-    /// Theoretical arrival time of the exact token bucket, in 1/count ms; none after a change of the limit.
-    pub bucket: Option<u128>,
     pub enqueued: u64,
     pub started: u64,
     pub run_ms: u64,
@@ -156,7 +168,6 @@ impl Model {
                 name: view.name.clone(),
                 id: view.id,
                 settings: view.settings,
-                bucket: Some(0),
                 enqueued: 0,
                 started: 0,
                 run_ms: 0,
@@ -187,13 +198,6 @@ impl Model {
 
     pub fn session(&self, id: SessionId) -> Option<&Session> {
         self.sessions.iter().find(|session| session.spec.session == id)
-    }
-
-    pub fn running(&self, tenant: TenantId) -> usize {
-        self.jobs
-            .iter()
-            .filter(|job| job.tenant == tenant && job.lease.is_some())
-            .count()
     }
 
     pub fn is_paused(&self, job: &Job) -> bool {

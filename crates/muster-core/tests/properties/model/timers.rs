@@ -7,36 +7,55 @@ use super::{Model, Revoked, Wait, wait_bounds};
 use crate::facts::How;
 
 impl Model {
-    /// Everything whose time has come happens.
+    /// Everything whose time has come happens: first what ends, then what becomes due.
     pub fn tick(&mut self) {
         self.ticked = true;
+        let now = self.now;
+        self.throttled.retain(|(_, until)| *until > now);
+        for (_, bucket) in &mut self.buckets {
+            bucket.ticked(now);
+        }
         for at in 0..self.jobs.len() {
             let job = &self.jobs[at];
             if let Some(lease) = job.lease
                 && lease.deadline != 0
-                && lease.deadline <= self.now
+                && lease.deadline <= now
             {
                 self.end_lease(at, How::TimedOut, None);
                 continue;
             }
-            let (now, due) = (self.now, job.due);
+            let job = &self.jobs[at];
             let expired = job.expires_at().is_some_and(|instant| instant <= now);
-            if !job.is_live() || job.lease.is_some() {
+            if job.is_live()
+                && job.lease.is_none()
+                && expired
+                && (job.is(Scheduled) || job.is(Blocked) || job.is(Available))
+            {
+                self.finish(at, Expired);
+            }
+        }
+        for at in 0..self.jobs.len() {
+            let job = &self.jobs[at];
+            let due = job.due;
+            if !job.is_live() || job.lease.is_some() || !(job.is(Scheduled) || job.is(Retrying)) || due.0 > now {
                 continue;
             }
-            if expired && (job.is(Scheduled) || job.is(Available)) {
-                self.finish(at, Expired);
-            } else if (job.is(Scheduled) || job.is(Retrying)) && due.0 <= now && job.changed != self.index {
+            let state = if self.may_go(&job.spec, job.order) {
+                Available
+            } else {
+                Blocked
+            };
+            if job.changed != self.index {
                 let certain = due.1 <= now;
                 let job = &mut self.jobs[at];
                 if certain {
-                    job.states = vec![Available];
+                    job.states = vec![state];
                 } else {
-                    job.states.push(Available);
+                    job.states.push(state);
                 }
                 job.changed = self.index;
-            } else if (job.is(Scheduled) || job.is(Retrying)) && due.0 <= now && !job.is(Available) {
-                self.jobs[at].states.push(Available);
+            } else if !job.is(state) {
+                self.jobs[at].states.push(state);
             }
         }
     }
@@ -46,7 +65,7 @@ impl Model {
         let live = self.jobs.iter().filter(|job| job.is_live());
         live.filter_map(|job| match job.lease {
             Some(lease) => (lease.deadline != 0).then_some(lease.deadline),
-            None if job.state() == Available => job.expires_at(),
+            None if job.state() == Available || job.state() == Blocked => job.expires_at(),
             None => Some(job.expires_at().map_or(job.due.1, |expires| expires.min(job.due.1))),
         })
         .min()
@@ -131,5 +150,6 @@ impl Model {
         job.ended = Some(index);
         job.changed = index;
         job.lease = None;
+        self.leave_order(at, state);
     }
 }

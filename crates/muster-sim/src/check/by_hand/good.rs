@@ -108,6 +108,8 @@ pub fn good() -> Vec<Record> {
             1,
             vec![
                 limited(
+                    LimitLevel::Tenant,
+                    "*",
                     Some(RateLimit {
                         count: 1,
                         period: 1,
@@ -115,7 +117,8 @@ pub fn good() -> Vec<Record> {
                     }),
                     9,
                 ),
-                accepted(A, 0),
+                limited(LimitLevel::Key, "*", None, 1),
+                in_order(with_key(A, "k", 2)),
             ],
         ),
         first(2, vec![entered(A, JobState::Running), granted(A, 2 << 24, 1)]),
@@ -203,4 +206,12 @@ pub fn good() -> Vec<Record> {
         }),
     ]);
     history
+}
+
+/// Makes an accepted job one of an ordering key.
+fn in_order(mut effect: Effect) -> Effect {
+    if let Effect::Accepted(job) = &mut effect {
+        job.claims.ordering_key = Some("own".into());
+    }
+    effect
 }

@@ -1,8 +1,8 @@
 //! Short words for histories written by hand, and the one good history that every checker accepts.
 
-use std::collections::BTreeMap;
-
 mod good;
+
+use std::collections::BTreeMap;
 
 use self::good::good;
 use super::{ALL, Findings, Verdict, judge};
@@ -56,6 +56,17 @@ pub fn prove(check: fn(&Facts, &mut Findings), bad: &[Change<'_>]) {
     }
 }
 
+/// Asserts that a change leaves the good history a good one, and one that is judged.
+pub fn accept(check: fn(&Facts, &mut Findings), change: Change<'_>) {
+    let mut records = good();
+    change(&mut records);
+    let mut findings = Findings::default();
+    check(&Facts::of(header(), records), &mut findings);
+    let checker = ALL.iter().find(|checker| std::ptr::fn_addr_eq(checker.check, check));
+    let verdict = findings.verdict(checker.expect("it is on the list"));
+    assert_eq!((verdict.total, verdict.judged > 0), (0, true), "{verdict:?}");
+}
+
 #[test]
 fn the_good_history_passes_all() {
     for verdict in judge(&Facts::of(header(), good())) {
@@ -91,6 +102,7 @@ pub fn args(job: Id, key: Option<&str>) -> JobArgs {
         max_attempts: 3,
         max_crashes: 3,
         backoff: Backoff::Fixed { delay: WAIT },
+        claims: Claims::default(),
     }
 }
 
@@ -137,8 +149,12 @@ fn enqueued(answer: Option<(Id, bool)>) -> Outcome {
 }
 
 pub fn enqueue(process: u32, number: u32, args: JobArgs, answer: Option<(Id, bool)>) -> [Record; 2] {
+    enqueue_at(6_000, process, number, args, answer)
+}
+
+pub fn enqueue_at(at: Micros, process: u32, number: u32, args: JobArgs, answer: Option<(Id, bool)>) -> [Record; 2] {
     call(
-        [6_000, 7_000],
+        [at, at + 1_000],
         process,
         number,
         Operation::Enqueue(args),
@@ -199,13 +215,22 @@ pub fn pause(process: u32, number: u32, queue: &str, paused: bool, index: u64) -
     late(process, number, pause, Answer::Done, index)
 }
 
-pub fn limit_tenant(history: &mut Vec<Record>, rate_limit: Option<RateLimit>, concurrency_limit: u32) {
-    let set = Operation::SetTenant {
-        tenant: "t".into(),
-        weight: 100,
-        rate_limit,
-        concurrency_limit,
-    };
+fn rule(level: LimitLevel, names: &str, rate: Option<RateLimit>, concurrency: u32) -> LimitRule {
+    LimitRule {
+        selector: LimitSelector {
+            level,
+            tenants: "t".into(),
+            names: names.into(),
+        },
+        rate,
+        concurrency,
+        note: "".into(),
+    }
+}
+
+/// A client sets a limit before anything else.
+pub fn limit(history: &mut Vec<Record>, level: LimitLevel, names: &str, rate: Option<RateLimit>, concurrency: u32) {
+    let set = Operation::SetLimit(rule(level, names, rate, concurrency));
     history.extend(call([0, 500], 70, 1, set, Outcome::Ok(Answer::Done), 0));
 }
 
@@ -328,6 +353,9 @@ pub fn accepted(job: Id, due: u64) -> Effect {
         job,
         tenant: "t".into(),
         queue: "mail".into(),
+        kind: "send".into(),
+        claims: Claims::default(),
+        redrives: None,
         state: JobState::Available,
         due,
         max_attempts: 3,
@@ -363,12 +391,17 @@ pub fn ended(job: Id, state: JobState) -> Effect {
     }
 }
 
-pub fn limited(rate_limit: Option<RateLimit>, concurrency_limit: u32) -> Effect {
-    Effect::Tenant {
-        tenant: "t".into(),
-        rate_limit,
-        concurrency_limit,
+pub fn limited(level: LimitLevel, names: &str, rate: Option<RateLimit>, concurrency: u32) -> Effect {
+    Effect::Limit(rule(level, names, rate, concurrency))
+}
+
+/// A job with a limit key, accepted.
+pub fn with_key(job: Id, key: &str, cost: u32) -> Effect {
+    let mut effect = accepted(job, 0);
+    if let Effect::Accepted(job) = &mut effect {
+        job.claims.limit_keys = vec![(key.into(), cost)];
     }
+    effect
 }
 
 pub fn paused(queue: &str, paused: bool) -> Effect {

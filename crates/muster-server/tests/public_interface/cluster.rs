@@ -7,6 +7,7 @@ use std::time::Duration;
 use muster_node::HandlerRegistry;
 use muster_proto::v1;
 use muster_proto::v1::job_service_client::JobServiceClient;
+use muster_proto::v1::limit_service_client::LimitServiceClient;
 use muster_proto::v1::queue_service_client::QueueServiceClient;
 use muster_proto::v1::tenant_service_client::TenantServiceClient;
 use muster_proto::v1::worker_service_client::WorkerServiceClient;
@@ -74,6 +75,10 @@ impl Cluster {
 
     pub fn queues(&self) -> QueueServiceClient<Channel> {
         QueueServiceClient::new(self.channels[0].clone())
+    }
+
+    pub fn limits(&self) -> LimitServiceClient<Channel> {
+        LimitServiceClient::new(self.channels[0].clone())
     }
 
     pub fn tenants(&self) -> TenantServiceClient<Channel> {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 mod cluster;
+mod limits;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -373,10 +374,7 @@ async fn tenants_and_queues_are_administered() {
     check(&status, Code::AlreadyExists, "TENANT_EXISTS");
     let update = v1::UpdateTenantRequest {
         name: "acme".to_owned(),
-        rate_limit: Some(v1::RateLimit {
-            count: 5,
-            ..Default::default()
-        }),
+        payload_bytes_max: Some(4_096),
         ..Default::default()
     };
     let changed = cluster
@@ -387,7 +385,7 @@ async fn tenants_and_queues_are_administered() {
         .into_inner()
         .tenant;
     let changed = changed.expect("a tenant");
-    assert_eq!((changed.weight, changed.rate_limit.expect("a limit").burst), (300, 5));
+    assert_eq!((changed.weight, changed.payload_bytes_max), (300, 4_096));
 
     let pause = v1::PauseQueueRequest {
         queue: "default".to_owned(),

@@ -1,5 +1,8 @@
 //! What can be asked of the state.
 
+mod limits;
+mod orders;
+
 use std::sync::Arc;
 
 use crate::core::Core;

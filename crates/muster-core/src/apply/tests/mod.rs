@@ -1,5 +1,10 @@
 //! One line or block per rule; the property tests cover their combinations.
 
+mod limits;
+mod orders;
+mod sessions;
+mod shares;
+
 use crate::testing::*;
 use crate::*;
 
@@ -411,99 +416,8 @@ fn delayed_jobs_wait_and_stale_ones_expire() {
 }
 
 #[test]
-fn sessions_open_once_and_stay_closed() {
-    let mut bed = Bed::new();
-    bed.open(1, 0);
-    let before = bed.index;
-    assert_eq!(bed.one(Command::OpenSession(Box::new(hello(1, 0)))), Reply::Done);
-    assert!(bed.events.is_empty());
-    for _ in 0..2 {
-        assert_eq!(bed.one(Command::CloseSession { session: SessionId(1) }), Reply::Done);
-    }
-    assert_eq!(
-        refused(bed.one(Command::OpenSession(Box::new(hello(1, before))))),
-        Refusal::SessionClosed
-    );
-    let lost = (100..1124)
-        .map(|id| Command::LoseSession { session: SessionId(id) })
-        .collect();
-    bed.all(lost);
-    assert!(bed.core.meta().closed_floor > before);
-    assert_eq!(
-        refused(bed.one(Command::OpenSession(Box::new(hello(1, before))))),
-        Refusal::SessionClosed
-    );
-    bed.open(2, 0);
-    bed.now += 5;
-    bed.one(Command::Vouch {
-        sessions: vec![SessionId(2), SessionId(77)],
-    });
-    assert_eq!(bed.core.sessions()[0].row.vouched_at, bed.now);
-    bed.one(Command::QuietSession { session: SessionId(2) });
-    bed.report(2, vec![], 5);
-    bed.enqueue(job(1));
-    assert_eq!(bed.started(), [] as [u128; 0], "a quiet session gets nothing");
-}
-
-#[test]
-fn credits_are_a_total_and_spread_over_sessions() {
-    let mut bed = Bed::new();
-    bed.open(1, 2);
-    bed.open(2, 2);
-    bed.report(1, vec![], 2);
-    let jobs = (1..=5).map(|id| enqueue(job(id))).collect();
-    bed.all(jobs);
-    assert_eq!(bed.started(), [1, 2, 3, 4]);
-    assert_eq!(
-        bed.core
-            .sessions()
-            .iter()
-            .map(|session| session.running)
-            .collect::<Vec<_>>(),
-        [2, 2]
-    );
-    bed.report(1, vec![], 3);
-    assert_eq!(bed.started(), [5]);
-}
-
-#[test]
-fn a_paused_queue_starts_nothing() {
-    let mut bed = Bed::new();
-    let pause = |paused| Command::PauseQueue {
-        tenant: "default".into(),
-        queue: "q".into(),
-        paused,
-        note: "maintenance".into(),
-    };
-    bed.one(pause(true));
-    bed.open(1, 5);
-    bed.enqueue(job(1));
-    bed.enqueue(JobSpec {
-        queue: "other".into(),
-        ..job(2)
-    });
-    assert_eq!(bed.started(), [2]);
-    let view = bed
-        .core
-        .queues(TenantId(1))
-        .into_iter()
-        .find(|view| &*view.name == "q")
-        .unwrap();
-    assert_eq!(
-        (view.paused, &*view.note, view.live.available),
-        (true, "maintenance", 1)
-    );
-    bed.one(pause(false));
-    assert_eq!(bed.started(), [1]);
-}
-
-#[test]
 fn settings_are_checked_and_names_are_unique() {
     let mut bed = Bed::new();
-    let limit = |count, period, burst| TenantSettings {
-        rate_limit: Some(RateLimit { count, period, burst }),
-        ..TenantSettings::default()
-    };
     for (settings, expected) in [
         (
             TenantSettings {
@@ -526,10 +440,6 @@ fn settings_are_checked_and_names_are_unique() {
             },
             "payload_bytes_max",
         ),
-        (limit(0, 1, 1), "rate_limit.count"),
-        (limit(1, 0, 1), "rate_limit.period"),
-        (limit(1, u64::MAX, 1), "rate_limit.period"),
-        (limit(1, 1, 0), "rate_limit.burst"),
     ] {
         let Refusal::OutOfRange { field, .. } = refused(bed.set_tenant("t", settings)) else {
             panic!()
@@ -549,54 +459,6 @@ fn settings_are_checked_and_names_are_unique() {
     assert_eq!(bed.one(Command::Bootstrap { cluster: 5 }), Reply::Done);
     let other = bed.one(Command::Bootstrap { cluster: 6 });
     assert_eq!(refused(other), Refusal::OtherCluster { expected: 6, actual: 5 });
-}
-
-#[test]
-fn limits_hold_and_block_nobody_else() {
-    let mut bed = Bed::new();
-    let limited = TenantSettings {
-        rate_limit: Some(RateLimit {
-            count: 2,
-            period: 1000,
-            burst: 2,
-        }),
-        ..TenantSettings::default()
-    };
-    bed.set_tenant("slow", limited.clone());
-    bed.set_tenant(
-        "narrow",
-        TenantSettings {
-            concurrency_limit: 1,
-            ..TenantSettings::default()
-        },
-    );
-    bed.open(1, 100);
-    let of = |tenant: &str, ids: std::ops::Range<u128>| -> Vec<Command> {
-        ids.map(|id| {
-            enqueue(JobSpec {
-                tenant: tenant.into(),
-                ..job(id)
-            })
-        })
-        .collect()
-    };
-    let commands = [of("slow", 10..15), of("narrow", 20..23), of("default", 30..33)].concat();
-    bed.all(commands);
-    let mut started = bed.started();
-    started.sort_unstable();
-    assert_eq!(started, [10, 11, 20, 30, 31, 32]);
-    assert_eq!(bed.tick(), 500);
-    assert_eq!(bed.started(), [12]);
-    bed.end(20, succeeded());
-    assert_eq!(bed.started(), [21]);
-    let faster = TenantSettings {
-        rate_limit: None,
-        ..limited
-    };
-    bed.set_tenant("slow", faster);
-    assert_eq!(bed.started(), [13, 14], "a changed limit wakes its tenant");
-    bed.set_tenant("narrow", TenantSettings::default());
-    assert_eq!(bed.started(), [22]);
 }
 
 #[test]

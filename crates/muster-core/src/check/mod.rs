@@ -1,12 +1,17 @@
 //! Recounts everything that is kept incrementally, from what it follows from.
 
+mod gates;
+mod orders;
+mod sessions;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use crate::core::{Core, ENDED};
+use crate::fleet::KEPT_FOR;
 use crate::job::JobState;
+use crate::order::NO_ORDER;
 use crate::query::LiveCounts;
-use crate::route::matches;
 use crate::timer::Timer;
 
 fn same<T: PartialEq + Debug>(what: &str, kept: T, counted: T) -> Result<(), String> {
@@ -27,10 +32,14 @@ impl Core {
         self.check_jobs()?;
         self.check_names()?;
         self.check_lanes()?;
+        self.check_orders()?;
         self.check_tenants()?;
         self.check_timers()?;
+        self.check_gates()?;
+        self.check_rooms()?;
         self.check_sessions()?;
         self.check_classes()?;
+        self.check_fleets()?;
         self.check_marks()
     }
 
@@ -48,9 +57,12 @@ impl Core {
                 tenant.jobs.get(&id),
                 Some(&number),
             )?;
-            holds(!job.state.is_terminal() && job.state != JobState::Blocked, || {
-                format!("job {id} is {:?}", job.state)
-            })?;
+            holds(!job.state.is_terminal(), || format!("job {id} is {:?}", job.state))?;
+            same(
+                &format!("ordering of job {id}"),
+                job.order != NO_ORDER,
+                job.spec.ordering.is_some(),
+            )?;
             let running = job.state == JobState::Running;
             same(&format!("lease of job {id}"), job.run.is_some(), running)?;
             let options = &job.spec.options;
@@ -73,6 +85,7 @@ impl Core {
                 && route.kind == spec.kind
                 && route.version == spec.schema_version
                 && route.labels == spec.options.required_labels
+                && lane.limits == spec.options.limits
                 && tenant.row.name == spec.tenant;
             holds(alike, || format!("job {id} is in another's lane"))?;
         }
@@ -124,16 +137,11 @@ impl Core {
             self.lanes.iter().map(|(lane, _)| lane).collect::<Vec<_>>(),
             jobs.keys().copied().collect(),
         )?;
-        same("lanes by route", self.lane_of.len(), self.lanes.len())?;
         let mut waiting = BTreeSet::new();
         let mut lanes_of_routes: BTreeMap<u32, u32> = BTreeMap::new();
         for (number, lane) in self.lanes.iter() {
             same("jobs of a lane", Some(&lane.jobs), jobs.get(&number))?;
-            same(
-                "a lane by route",
-                self.lane_of.get(&(lane.tenant, lane.route)),
-                Some(&number),
-            )?;
+            same("a lane by what is alike", self.lane_like(number), Some(number))?;
             same(
                 "a lane's place",
                 self.queues[lane.queue].lanes.get(lane.held as usize),
@@ -178,21 +186,6 @@ impl Core {
                 totals.enqueued - ended,
                 tenant.live.total(),
             )?;
-            let waiting = self
-                .lanes
-                .iter()
-                .filter(|(_, lane)| lane.tenant as usize == number && lane.head.is_some());
-            same(
-                &format!("waiting lanes of {name:?}"),
-                tenant.waiting_lanes as usize,
-                waiting.count(),
-            )?;
-            let limit = u64::from(tenant.row.settings.concurrency_limit);
-            // A limit lowered below what runs is reached as attempts end.
-            holds(
-                limit == 0 || tenant.open() == (tenant.live.running < limit && tenant.wakes_at().is_none()),
-                || format!("gate of {name:?}"),
-            )?;
             named += tenant.queues.len();
         }
         same("queues", self.queues.len(), named)?;
@@ -214,12 +207,9 @@ impl Core {
 
     fn check_timers(&self) -> Result<(), String> {
         let jobs = self.jobs.iter().filter_map(|(number, job)| job.timer(number));
-        let gates = self
-            .tenants
-            .iter()
-            .enumerate()
-            .filter_map(|(number, tenant)| Some(Timer::gate(tenant.wakes_at()?, tenant.row.id, number as u32)));
-        let expected: Vec<Timer> = jobs.chain(gates).collect();
+        let fleets = self.fleets.values().filter(|fleet| fleet.row.idle_since != 0);
+        let fleets = fleets.map(|fleet| Timer::fleet(fleet.row.idle_since + KEPT_FOR, fleet.row.id));
+        let expected: Vec<Timer> = jobs.chain(fleets).collect();
         same("timers", self.timers.len(), expected.len())?;
         for timer in &expected {
             holds(self.timers.contains(timer), || format!("{timer:?} is missing"))?;
@@ -227,83 +217,14 @@ impl Core {
         Ok(())
     }
 
-    fn check_sessions(&self) -> Result<(), String> {
-        same("sessions by id", self.session_of.len(), self.sessions.len())?;
-        let mut leases = 0;
-        for (number, session) in self.sessions.iter() {
-            let id = session.row.spec.session;
-            same("a session by id", self.session_of.get(&id), Some(&number))?;
-            let row = &session.row;
-            holds(row.granted_total <= row.credit_total, || {
-                format!("session {:032x} has too much", id.0)
-            })?;
-            for (held, job) in session.leases.iter().enumerate() {
-                let run = self.jobs.get(*job).and_then(|job| job.run.as_ref());
-                let place = run.map(|run| (run.session, run.held, run.holder));
-                same("a lease in its session", place, Some((number, held as u32, id)))?;
-            }
-            leases += session.leases.len() as u64;
-        }
-        same("leases", leases, self.live.running)?;
-        let distinct: BTreeSet<_> = self
-            .jobs
-            .iter()
-            .filter_map(|(_, job)| job.run.as_ref().map(|run| run.lease))
-            .collect();
-        same("distinct leases", distinct.len() as u64, leases)
-    }
-
-    fn check_classes(&self) -> Result<(), String> {
-        same("classes by description", self.class_of.len(), self.classes.len())?;
-        for (number, class) in self.classes.iter() {
-            same("a class by description", self.class_of.get(&class.what), Some(&number))?;
-            let sessions = || self.sessions.iter().filter(|(_, session)| session.class == number);
-            same("sessions of a class", class.sessions as usize, sessions().count())?;
-            let ready: BTreeSet<_> = sessions().filter_map(|(at, session)| session.ready(at)).collect();
-            same("ready sessions", &class.ready, &ready)?;
-            let mut heads: BTreeMap<u32, BTreeSet<_>> = BTreeMap::new();
-            for (at, lane) in self.lanes.iter() {
-                let route = &self.routes.get(lane.route).key;
-                let serves = matches(&class.what, route) && class.accepts(&self.tenants[lane.tenant as usize].row.name);
-                same("a lane's class", lane.classes.contains(&number), serves)?;
-                if let (Some(turn), true) = (lane.head, serves) {
-                    heads.entry(lane.tenant).or_default().insert((turn, at));
-                }
-            }
-            let runnable: BTreeSet<(u64, u32)> = heads
-                .keys()
-                .filter(|tenant| self.tenants[**tenant as usize].open())
-                .map(|tenant| (self.tenants[*tenant as usize].row.virtual_time, *tenant))
-                .collect();
-            same("runnable tenants", &class.runnable, &runnable)?;
-            let kept: BTreeMap<_, _> = class
-                .heads
-                .iter()
-                .map(|(tenant, heads)| (*tenant, heads.clone()))
-                .collect();
-            for tenant in kept.keys() {
-                let listed = self.tenants[*tenant as usize].classes.contains(&number);
-                holds(listed, || "a tenant does not know its class".to_owned())?;
-            }
-            same("waiting lanes by tenant", kept, heads)?;
-            let hot = self.hot.contains(&number);
-            same("a class's mark", class.hot, hot)?;
-            holds(!class.assignable() || hot, || {
-                "a class with work and room is not on the list".to_owned()
-            })?;
-        }
-        let known: usize = self.tenants.iter().map(|tenant| tenant.classes.len()).sum();
-        same(
-            "classes of tenants",
-            known,
-            self.classes.iter().map(|(_, class)| class.heads.len()).sum(),
-        )
-    }
-
     fn check_marks(&self) -> Result<(), String> {
         let jobs = self.jobs.iter().filter(|(_, job)| job.dirty).count();
         same("changed jobs", self.dirty.jobs.count, jobs)?;
         let sessions = self.sessions.iter().filter(|(_, session)| session.dirty).count();
-        same("changed sessions", self.dirty.sessions.count, sessions)
+        same("changed sessions", self.dirty.sessions.count, sessions)?;
+        let gates = self.gates.iter().filter(|(_, gate)| gate.dirty).count();
+        same("changed limiters", self.dirty.gates_count, gates)?;
+        let fleets = self.fleets.values().filter(|fleet| fleet.dirty).count();
+        same("changed fleets", self.dirty.fleets_count, fleets)
     }
 }
