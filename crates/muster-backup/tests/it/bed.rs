@@ -137,7 +137,9 @@ impl Node {
         })
     }
 
-    pub fn stop(self) {}
+    pub fn stop(self) {
+        drop(self);
+    }
 }
 
 /// Ends with the threads of the node: one that still used RocksDB while the process ends would meet statics that
@@ -217,11 +219,11 @@ impl Bed {
         let key = SigningKey::create(&dir.path().join("key")).unwrap();
         let backups = Backups::start_at(options, location.clone(), Some(key.clone()), node.raft.clone());
         Self {
-            dir,
+            backups,
             node,
             location,
             key,
-            backups,
+            dir,
         }
     }
 
