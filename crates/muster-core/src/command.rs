@@ -5,7 +5,9 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{JobId, LeaseId, LogIndex, Millis, Name, NodeId, SessionId, Timestamp};
+use crate::cluster::ClusterCommand;
+use crate::hash;
+use crate::ids::{JobId, LeaseId, LogIndex, Millis, Name, NodeId, RequestId, SessionId, Timestamp};
 use crate::job::{JobError, JobSpec};
 use crate::limit::{LimitRule, LimitSelector};
 
@@ -147,6 +149,46 @@ pub enum Command {
         /// The ordering key.
         key: Name,
     },
+
+    // ---- administration, continued ----
+    /// An administrative command that is done once: a repeat under the same id is answered as the first time and changes
+    /// nothing, so it cannot undo what somebody else did in between. By the API, around each administrative command.
+    /// The last 4,096 are remembered. Refused ([`crate::Refusal::RequestReused`]) for another command under a known
+    /// id, and ([`crate::Refusal::RequestForgotten`]) when it cannot be told any more whether it is a repeat.
+    Once {
+        /// Identity of the request.
+        request: RequestId,
+        /// [`Command::fingerprint`] of the command.
+        fingerprint: u64,
+        /// Index up to which the node had applied when it first saw the request.
+        proposed_after: LogIndex,
+        /// What is to be done.
+        command: Box<Command>,
+    },
+    /// About nodes and the membership.
+    Cluster(Box<ClusterCommand>),
+}
+
+impl Command {
+    /// A number that tells this command from others, for [`Command::Once`]. Taken before a command is proposed, never
+    /// when it is applied: another version of the program may find another number.
+    pub fn fingerprint(&self) -> u64 {
+        hash::text(&format!("{self:?}"))
+    }
+
+    /// True for what an operator does, and what [`Command::Once`] may carry.
+    pub fn is_administrative(&self) -> bool {
+        matches!(
+            self,
+            Self::SetTenant { .. }
+                | Self::PauseQueue { .. }
+                | Self::SetLimit(_)
+                | Self::DeleteLimit(_)
+                | Self::OpenKey { .. }
+                | Self::ReleaseOrder { .. }
+                | Self::Cluster(_)
+        )
+    }
 }
 
 /// How one attempt ended, by the worker's word.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::book::Book;
 use crate::class::Class;
+use crate::cluster::Cluster;
 use crate::command::{TenantSettings, WorkerClass};
 use crate::dirty::Dirty;
 use crate::ended::Ring;
@@ -18,6 +19,7 @@ use crate::live::Job;
 use crate::order::Order;
 use crate::query::LiveCounts;
 use crate::reply::Event;
+use crate::requests::Requests;
 use crate::route::Routes;
 use crate::row::{FleetKey, MetaRow};
 use crate::session::Session;
@@ -35,8 +37,8 @@ pub(crate) const ENDED: u32 = 0x8000_0000;
 
 /// The replicated state.
 ///
-/// Everything but `meta`, the rows of tenants, sessions, fleets, rules, gates and held orders, the jobs and the ring of
-/// ended ones is an index that follows from them; `check_invariants` recounts it and `restore` rebuilds it.
+/// Everything but `meta`, the rows of tenants, sessions, fleets, rules, gates, held orders, nodes and requests, the jobs and
+/// the ring of ended ones is an index that follows from them; `check_invariants` recounts it and `restore` rebuilds it.
 #[derive(Debug)]
 pub struct Core {
     pub(crate) meta: MetaRow,
@@ -77,6 +79,8 @@ pub struct Core {
     pub(crate) session_of: BTreeMap<SessionId, u32>,
     pub(crate) ended: Ring,
     pub(crate) timers: Timers,
+    pub(crate) cluster: Cluster,
+    pub(crate) requests: Requests,
     pub(crate) live: LiveCounts,
     pub(crate) dirty: Dirty,
     pub(crate) effects: Effects,
@@ -97,6 +101,12 @@ pub(crate) struct Entry {
     pub(crate) granted: u32,
     /// Jobs ended in it.
     pub(crate) ended: usize,
+    /// Administrative requests done in it.
+    pub(crate) requests: u32,
+    /// The command being applied is a repeat of one done before.
+    pub(crate) repeat: bool,
+    /// Positions of such commands.
+    pub(crate) repeated: Vec<u32>,
     pub(crate) events: Vec<Event>,
 }
 
@@ -149,6 +159,8 @@ impl Core {
             session_of: BTreeMap::new(),
             ended: Ring::default(),
             timers: Timers::default(),
+            cluster: Cluster::default(),
+            requests: Requests::default(),
             live: LiveCounts::default(),
             dirty: Dirty::default(),
             effects: Effects::default(),

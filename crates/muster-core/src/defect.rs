@@ -137,6 +137,8 @@ defects! {
     WidestRuleWins,
     /// A throttled key goes on.
     ThrottleIgnored,
+    /// Administrative requests are done again when they come again.
+    RequestForgotten,
 }
 
 #[cfg(feature = "seeded-bugs")]

@@ -299,6 +299,8 @@ impl Core {
             + dirty.fleets_deleted.len()
             + dirty.ended_deleted.len()
             + self.ended.fresh()
+            + self.cluster.len()
+            + self.requests.len()
     }
 
     /// Rows changed since the last call, as of the last applied index.
@@ -329,6 +331,8 @@ impl Core {
                 .into_iter()
                 .map(RowKey::Ended),
         );
+        self.cluster.take_changes(&mut changes);
+        self.requests.take_changes(&mut changes);
         changes
     }
 

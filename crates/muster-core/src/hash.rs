@@ -43,6 +43,11 @@ pub(crate) enum Effect {
     LimitDeleted,
     KeyOpened,
     OrderReleased,
+    NodeChanged,
+    TokenMade,
+    TokenGone,
+    ChangeSet,
+    Requested,
 }
 
 impl Effects {

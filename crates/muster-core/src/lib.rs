@@ -9,6 +9,7 @@ mod backoff;
 mod book;
 mod check;
 mod class;
+mod cluster;
 mod command;
 mod core;
 mod defect;
@@ -32,6 +33,7 @@ mod live;
 mod order;
 mod query;
 mod reply;
+mod requests;
 mod restore;
 mod route;
 mod row;
@@ -43,6 +45,10 @@ mod testing;
 mod timer;
 mod view;
 
+pub use crate::cluster::{
+    ChangeOutcome, ChangeRow, ChangesRow, ClusterCommand, ClusterRefusal, EndedChange, JoinTokenRow, Member,
+    MembershipChange, NodeRow, NodeState, TokenHash,
+};
 pub use crate::command::*;
 pub use crate::core::{Core, DEFAULT_TENANT, SYSTEM_TENANT};
 #[cfg(feature = "seeded-bugs")]
@@ -52,6 +58,7 @@ pub use crate::job::*;
 pub use crate::limit::*;
 pub use crate::query::*;
 pub use crate::reply::*;
+pub use crate::requests::RequestRow;
 pub use crate::restore::RestoreError;
 pub use crate::row::*;
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{JobId, LeaseId, LogIndex, Name, NodeId, SessionId, TenantId, Timestamp};
+use crate::cluster::{ClusterRefusal, NodeState};
+use crate::ids::{JobId, LeaseId, LogIndex, Name, NodeId, RequestId, SessionId, TenantId, Timestamp};
 use crate::job::{JobRow, JobState};
 use crate::limit::LimitLevel;
 
@@ -18,13 +19,15 @@ pub struct Applied {
     /// One per command, in order: how many of the events had come up to its end. Those after the last mark come from
     /// the entry's end, where waiting jobs are given to sessions.
     pub marks: Vec<u32>,
+    /// Positions of administrative requests that were done before, so that nothing was done.
+    pub repeated: Vec<u32>,
 }
 
 /// Answer to one command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// Done, nothing to add (`Bootstrap`, `QuietSession`, `CloseSession`, `LoseSession`, `Vouch`, `Tick`, `OpenSession`,
-    /// `PauseQueue`, `SetLimit`, `DeleteLimit`, `OpenKey`, `ReleaseOrder`).
+    /// `PauseQueue`, `SetLimit`, `DeleteLimit`, `OpenKey`, `ReleaseOrder`, and most commands about nodes).
     Done,
     /// To `Enqueue` and `Redrive`.
     Enqueued(Enqueued),
@@ -38,6 +41,16 @@ pub enum Reply {
     Tenant(TenantId),
     /// A rule said no; nothing changed.
     Refused(Refusal),
+    /// To `CreateJoinToken`: when the token becomes useless.
+    JoinToken {
+        /// In replicated time.
+        expires_at: Timestamp,
+    },
+    /// To `Join` and `Change`: the change that began, or 0 when there was nothing to change.
+    ChangeBegun {
+        /// Its id.
+        id: LogIndex,
+    },
 }
 
 /// A job was accepted, or had been before.
@@ -117,6 +130,27 @@ pub enum Refusal {
         /// The bound.
         allowed: Name,
     },
+    /// The id of an administrative request stands for another command.
+    #[error("request {request} was another command before; give each command an id of its own")]
+    RequestReused {
+        /// The id.
+        request: RequestId,
+    },
+    /// So many requests were made since that it cannot be told whether this one was done.
+    #[error("it cannot be told any more whether request {request} was done; look before you make a new one")]
+    RequestForgotten {
+        /// The id.
+        request: RequestId,
+    },
+    /// A rule about nodes.
+    #[error(transparent)]
+    Cluster(ClusterRefusal),
+}
+
+impl From<ClusterRefusal> for Refusal {
+    fn from(refusal: ClusterRefusal) -> Self {
+        Self::Cluster(refusal)
+    }
 }
 
 /// Something happened that a shell may act on. The same events on every node.
@@ -201,6 +235,17 @@ pub enum Event {
         /// Node that held it.
         node: NodeId,
     },
+    /// What is known of a node changed.
+    NodeChanged {
+        /// The node.
+        node: NodeId,
+        /// Whether it is a member now.
+        state: NodeState,
+        /// Whether it is drained now.
+        drained: bool,
+    },
+    /// A change of the membership began, is to be given up, or ended.
+    MembershipChange,
 }
 
 /// A lease with all that its worker needs.

@@ -41,6 +41,7 @@ impl Core {
     /// The state whose rows were written at one checkpoint, in any order. No rows: the state before the first entry.
     pub fn restore(rows: impl IntoIterator<Item = Row>) -> Result<Self, RestoreError> {
         let mut sorted = Sorted::default();
+        let mut core = Self::empty();
         let mut any = false;
         for row in rows {
             any = true;
@@ -60,6 +61,10 @@ impl Core {
                 Row::Gate(row) => sorted.gates.push(row),
                 Row::Order(row) => sorted.orders.push(row),
                 Row::Fleet(row) => sorted.fleets.push(row),
+                Row::Node(row) => core.cluster.restore(row).map_err(RestoreError)?,
+                Row::JoinToken(row) => drop(core.cluster.tokens.insert((row.node, row.hash), row)),
+                Row::Changes(row) => core.cluster.changes = row,
+                Row::Request(row) => core.requests.restore(row).map_err(RestoreError)?,
             }
         }
         if !any {
@@ -68,7 +73,6 @@ impl Core {
         let Some(meta) = sorted.meta else {
             return wrong("no row of counters");
         };
-        let mut core = Self::empty();
         core.meta = meta;
         for rule in sorted.limits {
             core.dirty.limits.restored(rule.selector.clone());
@@ -346,6 +350,8 @@ impl Core {
                 .map(|session| Row::Session(self.sessions[*session].row.clone())),
         );
         rows.extend(self.ended.rows().map(Row::Ended));
+        rows.extend(self.cluster.rows());
+        rows.extend(self.requests.rows());
         rows
     }
 }

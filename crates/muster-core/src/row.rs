@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::{ChangesRow, JoinTokenRow, NodeRow, TokenHash};
 use crate::command::{KindVersions, SessionSpec, TenantSettings};
-use crate::ids::{JobId, LogIndex, Name, SessionId, TenantId, Timestamp};
+use crate::ids::{JobId, LogIndex, Name, NodeId, SessionId, TenantId, Timestamp};
 use crate::job::{JobRow, JobState};
 use crate::limit::{LimitLevel, LimitRule, LimitSelector};
+use crate::requests::RequestRow;
 
 /// A unit of persisted state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +36,14 @@ pub enum Row {
     Order(OrderRow),
     /// A fleet of workers.
     Fleet(FleetRow),
+    /// A node that is, was or is about to be a member.
+    Node(NodeRow),
+    /// The permission for a node to join.
+    JoinToken(JoinTokenRow),
+    /// The single row of changes of the membership.
+    Changes(ChangesRow),
+    /// An administrative request that was done.
+    Request(RequestRow),
 }
 
 /// Where a row lies.
@@ -61,6 +71,14 @@ pub enum RowKey {
     Order(TenantId, Name, Name),
     /// By identity.
     Fleet(u64),
+    /// By node.
+    Node(NodeId),
+    /// By node and hash of the secret.
+    JoinToken(NodeId, TokenHash),
+    /// The single row of changes.
+    Changes,
+    /// By log index and position.
+    Request(LogIndex, u32),
 }
 
 impl Row {
@@ -78,6 +96,10 @@ impl Row {
             Self::Gate(row) => RowKey::Gate(row.level, row.tenant, row.name.clone()),
             Self::Order(row) => RowKey::Order(row.tenant, row.queue.clone(), row.key.clone()),
             Self::Fleet(row) => RowKey::Fleet(row.id),
+            Self::Node(row) => RowKey::Node(row.node),
+            Self::JoinToken(row) => RowKey::JoinToken(row.node, row.hash),
+            Self::Changes(_) => RowKey::Changes,
+            Self::Request(row) => RowKey::Request(row.index, row.position),
         }
     }
 }

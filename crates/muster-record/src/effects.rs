@@ -5,6 +5,7 @@
 
 use muster_core::{
     Applied, AttemptOutcome, AttemptReport, Command, Core, Event, JobId, JobSpec, JobState, Reply, ReportReply,
+    RequestId,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -46,13 +47,24 @@ pub fn enqueued(enqueued: &muster_core::Enqueued) -> Enqueued {
 }
 
 /// Effects of an entry that `core` has just applied: those of each command, then what came at the entry's end.
+/// `repeat`: whether the administrative request at this position was done before, so that it has no effect.
 /// `counted`: with the core's own counts.
-pub fn effects(core: &Core, commands: &[Command], applied: &Applied, counted: bool) -> Vec<Effect> {
+pub fn effects(
+    core: &Core,
+    commands: &[Command],
+    applied: &Applied,
+    repeat: impl Fn(usize, RequestId) -> bool,
+    counted: bool,
+) -> Vec<Effect> {
     let mut effects = Vec::with_capacity(commands.len() + applied.events.len() * 2);
     let mut from = 0;
     let ends = applied.marks.iter().map(|mark| *mark as usize);
-    for ((command, reply), to) in commands.iter().zip(&applied.replies).zip(ends) {
-        command_effects(&mut effects, command, reply);
+    for (position, ((command, reply), to)) in commands.iter().zip(&applied.replies).zip(ends).enumerate() {
+        match command {
+            Command::Once { request, .. } if repeat(position, *request) => {}
+            Command::Once { command, .. } => command_effects(&mut effects, command, reply),
+            _ => command_effects(&mut effects, command, reply),
+        }
         let why = match command {
             Command::CloseSession { .. } => How::Preempted,
             Command::LoseSession { .. } => How::Crashed,
@@ -194,7 +206,9 @@ fn event_effects(effects: &mut Vec<Effect>, core: &Core, event: &Event, why: How
         | Event::SessionOpened { .. }
         | Event::SessionClosed { .. }
         | Event::LimitClosed { .. }
-        | Event::OrderHeld { .. } => {}
+        | Event::OrderHeld { .. }
+        | Event::NodeChanged { .. }
+        | Event::MembershipChange => {}
     }
 }
 

@@ -5,6 +5,7 @@
 use std::fmt::Debug;
 use std::path::Path;
 
+use crate::cluster_samples;
 use crate::codec::*;
 use crate::identity::{self, FORMAT, Identity};
 use crate::log::fixture as log_fixture;
@@ -31,6 +32,13 @@ fn old_bytes_are_read_and_written_alike() {
     let batch = samples::batch();
     check("batch-1", &batch, &encode_batch(&batch).unwrap(), |bytes| {
         assert_eq!(batch_stamp(bytes).unwrap(), batch.stamped_at);
+        decode_batch(bytes).unwrap()
+    });
+    let cluster = muster_core::Batch {
+        commands: cluster_samples::commands(),
+        ..batch.clone()
+    };
+    check("batch-cluster-1", &cluster, &encode_batch(&cluster).unwrap(), |bytes| {
         decode_batch(bytes).unwrap()
     });
     let small = muster_core::Batch {
@@ -68,6 +76,7 @@ fn old_bytes_are_read_and_written_alike() {
         format: FORMAT,
         created: 1_700_000_000_000,
         predecessor: None,
+        instance: 0,
     };
     check(
         "identity-1",

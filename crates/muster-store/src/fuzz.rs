@@ -92,6 +92,7 @@ mod tests {
             format: crate::FORMAT,
             created: 7,
             predecessor: Some(0xabce),
+            instance: 0xfeed,
         };
         seeds.push(("store-identity", identity::encode(&identity).unwrap()));
         seeds.extend(log::fuzz::seeds(samples::log_entry()).map(|seed| ("store-log", seed)));

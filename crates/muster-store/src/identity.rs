@@ -25,10 +25,12 @@ pub struct Identity {
     pub created: u64,
     /// The cluster that this one took the place of, by recovery or restore. Nodes of it must not take part here.
     pub predecessor: Option<u128>,
+    /// Random number of the directory of a node that joined with a token; 0: one of the first nodes.
+    pub instance: u128,
 }
 
 impl Identity {
-    /// An identity of the present format, created now.
+    /// An identity of the present format, created now, of one of a cluster's first nodes.
     pub fn new(cluster: u128, node: u64) -> Self {
         let created = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
@@ -39,7 +41,13 @@ impl Identity {
             format: FORMAT,
             created,
             predecessor: None,
+            instance: 0,
         }
+    }
+
+    /// True if the node joined a cluster that was there, or is about to: it must never begin one.
+    pub fn joins(&self) -> bool {
+        self.instance != 0
     }
 }
 
@@ -57,6 +65,8 @@ struct Text {
     created: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     predecessor: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
 }
 
 pub(crate) fn encode(identity: &Identity) -> Result<Vec<u8>> {
@@ -66,6 +76,7 @@ pub(crate) fn encode(identity: &Identity) -> Result<Vec<u8>> {
         node: identity.node,
         created: identity.created,
         predecessor: identity.predecessor.map(|cluster| format!("{cluster:032x}")),
+        instance: identity.joins().then(|| format!("{:032x}", identity.instance)),
     };
     let mut bytes = serde_json::to_vec_pretty(&text).map_err(|err| Error::damaged(WHAT, err.to_string()))?;
     bytes.push(b'\n');
@@ -82,15 +93,20 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Identity> {
         });
     }
     let text: Text = serde_json::from_slice(bytes).map_err(damaged)?;
-    let cluster = |text: &str| {
-        u128::from_str_radix(text, 16).map_err(|err| Error::damaged(WHAT, format!("cluster {text:?}: {err}")))
+    let number = |what: &str, text: &str| {
+        u128::from_str_radix(text, 16).map_err(|err| Error::damaged(WHAT, format!("{what} {text:?}: {err}")))
     };
     Ok(Identity {
-        cluster: cluster(&text.cluster)?,
+        cluster: number("cluster", &text.cluster)?,
         node: text.node,
         format,
         created: text.created,
-        predecessor: text.predecessor.as_deref().map(cluster).transpose()?,
+        instance: text.instance.map_or(Ok(0), |text| number("instance", &text))?,
+        predecessor: text
+            .predecessor
+            .as_deref()
+            .map(|text| number("predecessor", text))
+            .transpose()?,
     })
 }
 
@@ -118,6 +134,11 @@ mod tests {
             ..identity
         };
         assert_eq!(decode(&encode(&successor).unwrap()).unwrap(), successor);
+        let joined = Identity {
+            instance: 0xfeed,
+            ..identity
+        };
+        assert_eq!(decode(&encode(&joined).unwrap()).unwrap(), joined);
 
         let newer = br#"{"format": 9, "something": "else"}"#;
         assert!(matches!(

@@ -28,6 +28,8 @@ mod state;
 mod store;
 
 #[cfg(test)]
+mod cluster_samples;
+#[cfg(test)]
 mod fixtures;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

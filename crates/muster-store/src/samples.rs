@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use muster_core::*;
 
+use crate::cluster_samples;
 use crate::log::{EntryKind, LogEntry, LogPosition};
 
 pub(crate) fn spec(number: u64) -> JobSpec {
@@ -132,7 +133,7 @@ fn limit() -> LimitRule {
 
 /// One row of each kind.
 pub(crate) fn rows() -> Vec<(&'static str, Row)> {
-    vec![
+    let mut rows = vec![
         ("row-meta", Row::Meta(meta())),
         ("row-tenant", Row::Tenant(tenant())),
         (
@@ -200,7 +201,9 @@ pub(crate) fn rows() -> Vec<(&'static str, Row)> {
                 idle_since: 1_700_000_000_800,
             }),
         ),
-    ]
+    ];
+    rows.extend(cluster_samples::rows());
+    rows
 }
 
 fn meta() -> MetaRow {
@@ -259,7 +262,7 @@ fn ended() -> EndedRow {
     }
 }
 
-/// A batch with every command and every outcome.
+/// A batch with every outcome and every command but those of `cluster_samples`.
 pub(crate) fn batch() -> Batch {
     let report = |outcome| AttemptReport {
         job: JobId(1),

@@ -2,8 +2,12 @@
 
 mod assign;
 mod cancel;
+mod cluster;
+#[cfg(test)]
+mod cluster_tests;
 mod enqueue;
 mod limit;
+mod once;
 mod order;
 mod redrive;
 mod refound;
@@ -29,35 +33,47 @@ impl Core {
     /// Applies the log entry at `index`. Total: every command gets a reply. After the commands of the entry, waiting
     /// sessions are given jobs as far as credits, shares and limits go.
     pub fn apply(&mut self, index: LogIndex, batch: Batch) -> Applied {
-        self.entry = Entry {
-            index,
-            ..Entry::default()
-        };
+        self.begin_entry(index);
         self.entry.events.reserve(batch.commands.len());
-        self.meta.applied = index;
         self.meta.now = self.time_of(batch.stamped_at);
-        self.dirty.meta = true;
         let mut replies = Vec::with_capacity(batch.commands.len());
         let mut marks = Vec::with_capacity(batch.commands.len());
-        for command in batch.commands {
+        for (position, command) in batch.commands.into_iter().enumerate() {
             replies.push(self.command(command));
+            if std::mem::take(&mut self.entry.repeat) {
+                self.entry.repeated.push(position as u32);
+            }
             marks.push(self.entry.events.len() as u32);
         }
         self.assign();
         self.forget_ended();
         self.compact_marks();
-        self.fold_effects(index);
+        self.end_entry();
+        self.applied(replies, marks)
+    }
+
+    pub(crate) fn begin_entry(&mut self, index: LogIndex) {
+        self.entry = Entry {
+            index,
+            ..Entry::default()
+        };
+        self.meta.applied = index;
+        self.dirty.meta = true;
+    }
+
+    /// Brings the rolling hash up to date with the effects of the entry.
+    pub(crate) fn end_entry(&mut self) {
+        let before = self.meta.hash ^ self.meta.applied.rotate_left(32) ^ self.meta.now;
+        self.meta.hash = self.effects.fold(before);
+    }
+
+    pub(crate) fn applied(&mut self, replies: Vec<Reply>, marks: Vec<u32>) -> Applied {
         Applied {
             replies,
             events: std::mem::take(&mut self.entry.events),
             marks,
+            repeated: std::mem::take(&mut self.entry.repeated),
         }
-    }
-
-    /// Brings the rolling hash up to date with the effects of the entry at `index`.
-    fn fold_effects(&mut self, index: LogIndex) {
-        let before = self.meta.hash ^ index.rotate_left(32) ^ self.meta.now;
-        self.meta.hash = self.effects.fold(before);
     }
 
     /// Replicated time never goes back.
@@ -102,6 +118,13 @@ impl Core {
             Command::DeleteLimit(selector) => Ok(self.delete_limit(selector)),
             Command::OpenKey { tenant, key } => self.open_key(tenant, key),
             Command::ReleaseOrder { tenant, queue, key } => self.release_order(tenant, queue, key),
+            Command::Once {
+                request,
+                fingerprint,
+                proposed_after,
+                command,
+            } => self.once(request, fingerprint, proposed_after, *command),
+            Command::Cluster(command) => self.cluster_command(*command),
         };
         reply.unwrap_or_else(Reply::Refused)
     }

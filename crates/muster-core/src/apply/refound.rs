@@ -1,6 +1,7 @@
 //! The state of one cluster as the beginning of another: after a restore, or when a majority was lost for good.
 
-use crate::core::{Core, Entry};
+use crate::cluster::Member;
+use crate::core::Core;
 use crate::hash::Effect;
 use crate::ids::{LogIndex, SessionId};
 use crate::reply::Applied;
@@ -8,7 +9,7 @@ use crate::reply::Applied;
 use super::session::End;
 
 impl Core {
-    /// Makes this the state of the new cluster `cluster` as of `index`.
+    /// Makes this the state of the new cluster `cluster` of these members as of `index`.
     ///
     /// Its worker sessions exist no more, so all are closed: the jobs they ran wait again, and the interrupted attempts
     /// do not count. Replicated time stands still.
@@ -19,32 +20,24 @@ impl Core {
     ///
     /// # Panics
     /// If `index` is not above the applied index: the caller chooses it.
-    pub fn refound(&mut self, index: LogIndex, cluster: u128) -> Applied {
+    pub fn refound(&mut self, index: LogIndex, cluster: u128, members: &[Member]) -> Applied {
         assert!(
             index > self.meta.applied,
             "a new cluster begins above the applied index {}, not at {index}",
             self.meta.applied
         );
-        self.entry = Entry {
-            index,
-            ..Entry::default()
-        };
-        self.meta.applied = index;
+        self.begin_entry(index);
         self.meta.cluster = cluster;
-        self.dirty.meta = true;
         self.effects
             .note(Effect::Bootstrap, (cluster >> 64) as u64, cluster as u64);
         let open: Vec<SessionId> = self.session_of.keys().copied().collect();
         for session in open {
             self.end_session(session, End::Closed);
         }
+        self.found_members(members);
         self.compact_marks();
-        self.fold_effects(index);
-        Applied {
-            replies: Vec::new(),
-            events: std::mem::take(&mut self.entry.events),
-            marks: Vec::new(),
-        }
+        self.end_entry();
+        self.applied(Vec::new(), Vec::new())
     }
 }
 
@@ -69,8 +62,8 @@ mod tests {
         let (now, applied) = (bed.core.meta().now, bed.core.meta().applied);
 
         let mut twin = Core::restore(bed.core.rows()).unwrap();
-        let events = bed.core.refound(1_000_000, 8).events;
-        assert_eq!(twin.refound(1_000_000, 8).events, events);
+        let events = bed.core.refound(1_000_000, 8, &[]).events;
+        assert_eq!(twin.refound(1_000_000, 8, &[]).events, events);
         bed.core.check_invariants().unwrap();
         assert_eq!(twin.meta(), bed.core.meta(), "every machine comes to the same state");
         let meta = bed.core.meta();
@@ -102,6 +95,6 @@ mod tests {
     fn the_index_must_grow() {
         let mut bed = Bed::new();
         bed.enqueue(job(1));
-        bed.core.refound(1, 8);
+        bed.core.refound(1, 8, &[]);
     }
 }

@@ -40,6 +40,8 @@ impl Core {
         self.check_sessions()?;
         self.check_classes()?;
         self.check_fleets()?;
+        self.check_cluster()?;
+        self.requests.check()?;
         self.check_marks()
     }
 

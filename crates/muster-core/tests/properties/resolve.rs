@@ -4,7 +4,7 @@ use bytes::Bytes;
 use muster_core::{
     AttemptOutcome, AttemptReport, Backoff, Command, JobError, JobId, JobLimits, JobOptions, JobSpec, JobState,
     KindVersions, LimitKey, LimitLevel, LimitRule, LimitSelector, Name, OrderingKey, OrderingPolicy, Origin, Payload,
-    Priority, RateLimit, SessionId, SessionSpec, TenantSettings, WorkerClass,
+    Priority, RateLimit, RequestId, SessionId, SessionSpec, TenantSettings, WorkerClass,
 };
 
 use crate::model::Model;
@@ -24,6 +24,7 @@ pub struct Resolver {
     sessions: Vec<(SessionId, u64)>,
     /// All commands so far, for repeats.
     commands: Vec<Command>,
+    requests: u128,
 }
 
 fn pick<T>(items: &[T], at: usize) -> Option<&T> {
@@ -416,11 +417,11 @@ impl Resolver {
                 tenant,
                 weight,
                 create_only,
-            } => Command::SetTenant {
+            } => self.request(Command::SetTenant {
                 name: name(TENANTS[*tenant]),
                 settings: settings(*weight),
                 create_only: *create_only,
-            },
+            }),
             Act::SetLimit {
                 level,
                 tenants,
@@ -429,33 +430,58 @@ impl Resolver {
                 concurrency,
             } => {
                 let tenants = ["*", "default", "acme", "a*", "late"][*tenants];
-                Command::SetLimit(Box::new(rule(*level, tenants, *names, *rate, *concurrency)))
+                self.request(Command::SetLimit(Box::new(rule(
+                    *level,
+                    tenants,
+                    *names,
+                    *rate,
+                    *concurrency,
+                ))))
             }
-            Act::DeleteLimit(at) => Command::DeleteLimit(pick(&model.rules, *at)?.selector.clone()),
-            Act::OpenKey { tenant, key } => Command::OpenKey {
+            Act::DeleteLimit(at) => {
+                let selector = pick(&model.rules, *at)?.selector.clone();
+                self.request(Command::DeleteLimit(selector))
+            }
+            Act::OpenKey { tenant, key } => self.request(Command::OpenKey {
                 tenant: name(TENANTS[*tenant]),
                 key: name(LIMIT_KEYS[*key]),
-            },
+            }),
             Act::ReleaseOrder(at) => {
                 let hold = pick(&model.holds, *at)?;
-                Command::ReleaseOrder {
+                self.request(Command::ReleaseOrder {
                     tenant: hold.group.tenant.clone(),
                     queue: hold.group.queue.clone(),
                     key: hold.group.key.clone(),
-                }
+                })
             }
-            Act::Pause { tenant, queue, paused } => Command::PauseQueue {
+            Act::Pause { tenant, queue, paused } => self.request(Command::PauseQueue {
                 tenant: name(TENANTS[*tenant]),
                 queue: name(QUEUES[*queue]),
                 paused: *paused,
                 note: name("by script"),
-            },
+            }),
             Act::Tick => Command::Tick,
             Act::Bootstrap(cluster) => Command::Bootstrap {
                 cluster: 1 + u128::from(*cluster),
             },
             Act::Repeat(at) => pick(&self.commands, *at)?.clone(),
         })
+    }
+
+    /// Most of them under an id of their own, some under one that was used before, some without.
+    fn request(&mut self, command: Command) -> Command {
+        self.requests += 1;
+        let request = match self.requests % 8 {
+            0 => return command,
+            1 => self.requests / 2,
+            _ => self.requests,
+        };
+        Command::Once {
+            request: RequestId(request),
+            fingerprint: command.fingerprint(),
+            proposed_after: 0,
+            command: Box::new(command),
+        }
     }
 
     fn many(&mut self, jobs: &[Job], all_or_nothing: bool, twist: usize, model: &Model, clock: u64) -> Command {

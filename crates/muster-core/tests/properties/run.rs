@@ -177,14 +177,24 @@ impl Run {
         }
         for (command, reply) in commands.iter().zip(&applied.replies) {
             self.asked(command);
-            if let Command::ReleaseOrder { tenant, queue, key } = command {
+            let repeat = matches!(command, Command::Once { request, .. }
+                if self.model.requests.iter().any(|(known, ..)| known == request));
+            let inner = match command {
+                Command::Once { command, .. } => command,
+                command => command,
+            };
+            if let Command::ReleaseOrder { tenant, queue, key } = inner
+                && !repeat
+            {
                 let held_by = self.model.held_by(tenant, queue, key);
                 self.facts.extend(held_by.map(|held_by| Fact::Released { held_by }));
             }
             self.model
                 .command(command, reply, known)
                 .map_err(|fault| format!("{command:?}: {fault}"))?;
-            self.answered(command, reply);
+            if !repeat {
+                self.answered(inner, reply);
+            }
             for revoked in std::mem::take(&mut self.model.revoked) {
                 let (job, lease, why) = (revoked.job, revoked.lease, revoked.why);
                 self.facts.push(Fact::Revoked { job, lease, why });

@@ -24,19 +24,6 @@ pub(super) fn name(text: &str) -> Name {
     text.into()
 }
 
-/// A late second copy of it changes nothing. A setting is not protected by an id: a copy that comes after another
-/// client's change undoes that change, so it must not be sent twice.
-pub(super) fn repeatable(command: &Command) -> bool {
-    !matches!(
-        command,
-        Command::PauseQueue { .. }
-            | Command::SetTenant { .. }
-            | Command::SetLimit(_)
-            | Command::DeleteLimit(_)
-            | Command::ReleaseOrder { .. }
-    )
-}
-
 /// The first client's calls by number: it sets up tenants and rules, and in the end resumes queues and releases ordering
 /// keys.
 pub(super) fn set_up(number: u64, rng: &mut Rng) -> Call {

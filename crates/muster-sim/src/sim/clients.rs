@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use muster_core::{
     Command, JobFilter, JobId, JobOptions, JobRow, JobSpec, LogIndex, Name, Origin as JobOrigin, Payload, Priority,
-    Refusal, Reply,
+    Refusal, Reply, RequestId,
 };
 
 use crate::history::{
@@ -88,6 +88,7 @@ impl World<'_> {
             } else {
                 self.choose(&mut rng)
             };
+            let command = command.map(|command| self.once(number, command));
             self.clients[number as usize].current = Some(Current {
                 operation,
                 command,
@@ -97,6 +98,20 @@ impl World<'_> {
             });
         }
         self.make_call(number);
+    }
+
+    /// Settings carry the id of their request: a late copy must not undo what another client did in between.
+    fn once(&self, client: u32, command: Command) -> Command {
+        if !command.is_administrative() {
+            return command;
+        }
+        let call = self.clients[client as usize].calls + 1;
+        Command::Once {
+            request: RequestId(u128::from(client) << 64 | u128::from(call)),
+            fingerprint: command.fingerprint(),
+            proposed_after: self.commit,
+            command: Box::new(command),
+        }
     }
 
     fn make_call(&mut self, number: u32) {
@@ -119,7 +134,7 @@ impl World<'_> {
         let via = self.rng.below(self.nodes.len() as u64) as usize;
         if self.weather.duplicate > 0
             && self.rng.percent(30)
-            && let Some(command) = command.clone().filter(repeatable)
+            && let Some(command) = command.clone()
         {
             self.effect(FaultKind::Duplicate);
             if let Some(current) = &mut self.clients[number as usize].current {
@@ -419,7 +434,11 @@ impl World<'_> {
         command: &Command,
     ) {
         let outcome = match reply {
-            Reply::Done | Reply::Tenant(_) | Reply::Reported(_) => Outcome::Ok(Answer::Done),
+            Reply::Done
+            | Reply::Tenant(_)
+            | Reply::Reported(_)
+            | Reply::JoinToken { .. }
+            | Reply::ChangeBegun { .. } => Outcome::Ok(Answer::Done),
             Reply::Enqueued(one) => Outcome::Ok(Answer::Enqueued(enqueued(&one))),
             Reply::EnqueuedMany(items) => {
                 let items = items.iter().map(|item| item.as_ref().ok().map(enqueued)).collect();

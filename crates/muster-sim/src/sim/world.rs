@@ -5,7 +5,7 @@ use std::io::Write;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use muster_core::{Command, JobId, JobRow, LogIndex, Name, SessionId};
+use muster_core::{Command, JobId, JobRow, LogIndex, Name, RequestId, SessionId};
 use serde::Serialize;
 
 use crate::facts::{Facts, Fast, Line};
@@ -157,6 +157,8 @@ pub(crate) struct World<'w> {
     pub(crate) ended: HashMap<JobId, Arc<JobRow>, Fast>,
     pub(crate) ended_keys: HashMap<(Name, Name), JobId, Fast>,
     pub(crate) dead: Vec<JobId>,
+    /// Where administrative requests stand in the log for the first time: index, position in the entry.
+    pub(crate) requests: BTreeMap<RequestId, (LogIndex, usize)>,
     /// State hash after each index, from the node that came there first.
     pub(crate) hashes: Vec<u64>,
     /// Highest fence the fenced resource has seen of each job.
@@ -207,6 +209,7 @@ impl<'w> World<'w> {
             ended: HashMap::default(),
             ended_keys: HashMap::default(),
             dead: Vec::new(),
+            requests: BTreeMap::new(),
             hashes: Vec::new(),
             resource: HashMap::default(),
             weather: Weather::default(),

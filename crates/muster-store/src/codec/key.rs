@@ -20,6 +20,10 @@ const LIMIT: u8 = 8;
 const GATE: u8 = 9;
 const ORDER: u8 = 10;
 const FLEET: u8 = 11;
+const NODE: u8 = 12;
+const JOIN_TOKEN: u8 = 13;
+const CHANGES: u8 = 14;
+const REQUEST: u8 = 15;
 
 /// Encodes the key of a row.
 pub fn encode_key(key: &RowKey) -> Vec<u8> {
@@ -38,6 +42,10 @@ pub fn encode_key(key: &RowKey) -> Vec<u8> {
         RowKey::Gate(level, id, name) => tagged(GATE, &[&[*level as u8], &id.0.to_be_bytes(), name.as_bytes()]),
         RowKey::Order(id, queue, key) => tagged(ORDER, &[&id.0.to_be_bytes(), &inner(queue), key.as_bytes()]),
         RowKey::Fleet(id) => tagged(FLEET, &[&id.to_be_bytes()]),
+        RowKey::Node(node) => tagged(NODE, &[&node.to_be_bytes()]),
+        RowKey::JoinToken(node, hash) => tagged(JOIN_TOKEN, &[&node.to_be_bytes(), hash]),
+        RowKey::Changes => vec![CHANGES],
+        RowKey::Request(index, position) => tagged(REQUEST, &[&index.to_be_bytes(), &position.to_be_bytes()]),
     }
 }
 
@@ -71,6 +79,16 @@ pub fn decode_key(bytes: &[u8]) -> Result<RowKey> {
             Ok(RowKey::Order(id, queue.into(), text(rest)?.into()))
         }
         FLEET => Ok(RowKey::Fleet(u64::from_be_bytes(exact(rest)?))),
+        NODE => Ok(RowKey::Node(u64::from_be_bytes(exact(rest)?))),
+        JOIN_TOKEN => {
+            let (node, hash) = number(rest)?;
+            Ok(RowKey::JoinToken(node, exact(hash)?))
+        }
+        CHANGES if rest.is_empty() => Ok(RowKey::Changes),
+        REQUEST => {
+            let (index, position) = number(rest)?;
+            Ok(RowKey::Request(index, u32::from_be_bytes(exact(position)?)))
+        }
         _ => Err(Error::damaged(
             WHAT,
             format!("tag {tag} with {} bytes is not known", rest.len()),
@@ -93,11 +111,17 @@ fn exact<const N: usize>(bytes: &[u8]) -> Result<[u8; N]> {
         .map_err(|_| Error::damaged(WHAT, format!("it has {} bytes where {N} are expected", bytes.len())))
 }
 
-fn tenant(bytes: &[u8]) -> Result<(TenantId, &[u8])> {
-    let (id, rest) = bytes
+/// An integer, and what follows it.
+fn number(bytes: &[u8]) -> Result<(u64, &[u8])> {
+    let (number, rest) = bytes
         .split_first_chunk::<8>()
-        .ok_or_else(|| Error::damaged(WHAT, "it ends within its tenant"))?;
-    Ok((TenantId(u64::from_be_bytes(*id)), rest))
+        .ok_or_else(|| Error::damaged(WHAT, "it ends within its first number"))?;
+    Ok((u64::from_be_bytes(*number), rest))
+}
+
+fn tenant(bytes: &[u8]) -> Result<(TenantId, &[u8])> {
+    let (id, rest) = number(bytes)?;
+    Ok((TenantId(id), rest))
 }
 
 fn named(bytes: &[u8]) -> Result<(TenantId, &str)> {

@@ -116,6 +116,10 @@ fn key() -> impl Strategy<Value = RowKey> {
         (level(), 0..3_u64, short()).prop_map(|(level, id, name)| RowKey::Gate(level, TenantId(id), name)),
         (0..3_u64, short(), short()).prop_map(|(id, queue, key)| RowKey::Order(TenantId(id), queue, key)),
         any::<u64>().prop_map(RowKey::Fleet),
+        any::<u64>().prop_map(RowKey::Node),
+        (any::<u64>(), any::<[u8; 32]>()).prop_map(|(node, hash)| RowKey::JoinToken(node, hash)),
+        Just(RowKey::Changes),
+        (any::<u64>(), any::<u32>()).prop_map(|(index, position)| RowKey::Request(index, position)),
     ]
 }
 
@@ -152,6 +156,10 @@ fn row() -> impl Strategy<Value = Row> {
             Row::Gate(row) => (row.tenant, row.arrival, row.shut_until, row.name) = (TenantId(a), c, b, name),
             Row::Order(row) => (row.tenant, row.sequence, row.key) = (TenantId(a), b, name),
             Row::Fleet(row) => (row.id, row.virtual_time) = (a, b),
+            Row::Node(row) => (row.node, row.since, row.instance, row.note) = (a, b, c, name),
+            Row::JoinToken(row) => (row.node, row.expires_at, row.peer) = (a, b, name),
+            Row::Changes(row) => row.current = flag.then(|| row.last.clone().unwrap().change),
+            Row::Request(row) => (row.index, row.request, row.fingerprint) = (a, RequestId(c), b),
         }
         row
     })

@@ -76,14 +76,14 @@ fn a_flushed_checkpoint_is_loaded_and_an_unflushed_one_is_not_half_there() {
     let store = open(dir.path());
     assert_eq!(store.load().unwrap(), Loaded::default());
     let stats = store.write(with_rows(5)).unwrap();
-    assert_eq!((stats.put, stats.flushed), (samples::rows().len(), false));
+    assert_eq!((stats.put, stats.flushed), (rows().len(), false));
     assert_eq!(store.durable_applied(), None);
     store.flush().unwrap();
     assert_eq!(store.durable_applied(), Some(position(5)));
     let mut second = with_ended(6, vec![job(1, 6)]);
     second.changes.delete = vec![RowKey::Job(samples::spec(1).id)];
     store.write(second).unwrap();
-    assert_eq!(store.load().unwrap().rows.len(), samples::rows().len() - 1);
+    assert_eq!(store.load().unwrap().rows.len(), rows().len() - 1);
 
     // What a power cut leaves: a copy of the files beside the running database.
     let cut = tempfile::tempdir().unwrap();
@@ -241,10 +241,7 @@ fn a_snapshot_carries_state_and_history_to_another_node() {
     assert!(!path.exists());
     let check = |target: &StateStore| {
         let loaded = target.load().unwrap();
-        assert_eq!(
-            (loaded.applied, loaded.rows.len()),
-            (Some(position(61)), samples::rows().len())
-        );
+        assert_eq!((loaded.applied, loaded.rows.len()), (Some(position(61)), rows().len()));
         assert_eq!(loaded.membership, "members at 61");
         assert_eq!(target.durable_applied(), Some(position(61)));
         assert_eq!(target.history_key(TENANT, "key-1").unwrap(), Some(samples::spec(1).id));

@@ -182,6 +182,27 @@ impl Model {
                 self.release(tenant, queue, key);
                 expect(*reply == Reply::Done, "Done", reply)
             }
+            Command::Once {
+                request,
+                fingerprint,
+                command,
+                ..
+            } => {
+                let known_request = self.requests.iter().find(|(id, ..)| id == request);
+                if let Some((_, first, answer)) = known_request {
+                    let wanted = if first == fingerprint {
+                        answer.clone()
+                    } else {
+                        Reply::Refused(Refusal::RequestReused { request: *request })
+                    };
+                    return expect(*reply == wanted, "what it was answered the first time", reply);
+                }
+                self.command(command, reply, known)?;
+                self.requests.push((*request, *fingerprint, reply.clone()));
+                Ok(())
+            }
+            // Not part of these histories.
+            Command::Cluster(_) => Ok(()),
         }
     }
 

@@ -11,8 +11,8 @@ mod orders;
 mod timers;
 
 use muster_core::{
-    Backoff, JobId, JobSpec, JobState, LeaseId, LimitRule, LogIndex, Millis, Name, SessionId, SessionSpec, TenantId,
-    TenantSettings, Timestamp, WorkerClass,
+    Backoff, JobId, JobSpec, JobState, LeaseId, LimitRule, LogIndex, Millis, Name, Reply, RequestId, SessionId,
+    SessionSpec, TenantId, TenantSettings, Timestamp, WorkerClass,
 };
 
 use self::limits::{Bucket, Limiter};
@@ -44,6 +44,8 @@ pub struct Model {
     pub throttled: Vec<(Limiter, Timestamp)>,
     /// Ordering keys that wait for a dead job.
     pub holds: Vec<Hold>,
+    /// Administrative requests done, what they were and how they were answered.
+    pub requests: Vec<(RequestId, u64, Reply)>,
     /// Live leases that were taken back in this entry, with the reason.
     pub revoked: Vec<Revoked>,
     /// Waits after failures that began in this entry.
