@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use muster_core::Member;
 use muster_proto::peer as wire;
 use muster_store::{EntryKind, LogEntry, LogPosition};
 use openraft::EntryPayload;
@@ -135,12 +136,14 @@ fn membership_in(membership: wire::Membership) -> Result<Membership, Malformed> 
     Membership::new(voters, members).map_err(|err| malformed("membership", err))
 }
 
-/// The members with their addresses, by id.
-pub(crate) fn members(membership: &Membership) -> Vec<MemberConfig> {
-    let member = |(id, address): (&u64, &Address)| MemberConfig {
-        id: *id,
-        peer: address.peer.clone(),
-        api: address.api.clone(),
+/// The members as the core has them. Who votes in any of the sets votes.
+pub(crate) fn core_members(membership: &Membership) -> Vec<Member> {
+    let voters: BTreeSet<u64> = membership.voter_ids().collect();
+    let member = |(id, address): (&u64, &Address)| Member {
+        node: *id,
+        peer: address.peer.as_str().into(),
+        api: address.api.as_str().into(),
+        voter: voters.contains(id),
     };
     membership.nodes().map(member).collect()
 }

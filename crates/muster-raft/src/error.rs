@@ -14,8 +14,9 @@ pub enum Error {
     #[error(
         "node {node} has no data, but node {peer} knows it as a member of cluster {cluster:032x}. A node that lost its \
          disk has forgotten its votes and acknowledged entries and must not return under its old id, or acknowledged \
-         jobs could be lost. If the data directory was moved or not mounted, bring it back; otherwise remove node \
-         {node} from the cluster and add a new node with an id that was never used"
+         jobs could be lost. If the data directory was moved or not mounted, bring it back. Otherwise put a new node in \
+         its place: muster cluster replace {node} {next} --api {api} --peer {peer_address}, then start that with the token which \
+         it prints and an empty data directory"
     )]
     WipedNode {
         /// This node.
@@ -24,9 +25,79 @@ pub enum Error {
         peer: NodeId,
         /// Their cluster.
         cluster: u128,
+        /// An id that was never used.
+        next: NodeId,
+        /// This node's address for clients.
+        api: Box<str>,
+        /// This node's address for other nodes.
+        peer_address: Box<str>,
+    },
+    /// The node left the cluster.
+    #[error(
+        "node {node} was removed from cluster {cluster:032x} at log index {index}, and its id is never used again. To bring \
+         this machine back as a new node: muster cluster add {next} --api {api} --peer {peer}, then start it under that \
+         id with an empty data directory"
+    )]
+    Removed {
+        /// This node.
+        node: NodeId,
+        /// Its cluster.
+        cluster: u128,
+        /// When it was removed.
+        index: u64,
+        /// An id that was never used.
+        next: NodeId,
+        /// Its address for other nodes.
+        peer: Box<str>,
+        /// Its address for clients.
+        api: Box<str>,
+    },
+    /// The cluster knows the node at another address.
+    #[error(
+        "node {node} is configured with peer = {peer} and api = {api}, but the cluster knows it at {known_peer} and \
+         {known_api}. If it moved: muster cluster set-address {node} --peer {peer} --api {api}, then start it again; \
+         otherwise correct its configuration. If the whole cluster moved, see --moved"
+    )]
+    AddressDiffers {
+        /// This node.
+        node: NodeId,
+        /// By configuration.
+        peer: Box<str>,
+        /// By configuration.
+        api: Box<str>,
+        /// By the cluster's word.
+        known_peer: Box<str>,
+        /// By the cluster's word.
+        known_api: Box<str>,
+    },
+    /// A member refused the join token.
+    #[error("node {node} may not join: {reason}. For another token: muster cluster token create --node {node}")]
+    JoinRefused {
+        /// This node.
+        node: NodeId,
+        /// The member's word.
+        reason: String,
+    },
+    /// The token is for another cluster than that of the configured members.
+    #[error(
+        "the join token is for cluster {token:032x}, but node {peer} belongs to cluster {theirs:032x}; check the addresses in \
+         the configuration, or have a token made there: muster cluster token create --node {node}"
+    )]
+    TokenOfOtherCluster {
+        /// This node.
+        node: NodeId,
+        /// By the token.
+        token: u128,
+        /// The member asked.
+        peer: NodeId,
+        /// Its cluster.
+        theirs: u128,
     },
     /// The data directory belongs to another node.
-    #[error("the data directory belongs to node {found}, but this node is configured as node {configured}")]
+    #[error(
+        "the data directory belongs to node {found}, but this node is configured as node {configured}. A node keeps its id: \
+         start it with --node {found}, or give node {configured} a directory of its own"
+    )]
     OtherNode {
         /// By configuration.
         configured: NodeId,
@@ -76,14 +147,21 @@ pub enum Error {
         node: NodeId,
     },
     /// The cluster exists, and this node is not a member.
-    #[error("node {node} is not a member of cluster {cluster:032x}; its members are {members:?}; add it first")]
+    #[error(
+        "node {node} is not a member of cluster {cluster:032x}, whose members are {members:?}. To add it: muster cluster add \
+         {node} --api {api} --peer {peer}, then start it with the token which that prints"
+    )]
     NotMember {
         /// This node.
         node: NodeId,
         /// The cluster found at the configured addresses.
         cluster: u128,
         /// Its members.
-        members: Vec<NodeId>,
+        members: Box<[NodeId]>,
+        /// This node's address for clients.
+        api: Box<str>,
+        /// This node's address for other nodes.
+        peer: Box<str>,
     },
     /// Nodes that should form a cluster are configured with different members.
     #[error(

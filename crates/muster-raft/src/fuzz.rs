@@ -8,12 +8,13 @@ use muster_proto::peer as wire;
 use prost::Message;
 
 use crate::convert;
+use crate::join::JoinToken;
 
 /// A name, and what is to do no harm with any bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of this crate.
-pub const TARGETS: &[Target] = &[("peer-append", append), ("peer-votes", votes)];
+pub const TARGETS: &[Target] = &[("peer-append", append), ("peer-votes", votes), ("join-token", token)];
 
 fn append(bytes: &[u8]) {
     let Ok(request) = wire::AppendRequest::decode(bytes) else {
@@ -40,6 +41,15 @@ fn votes(bytes: &[u8]) {
     if let Ok(stored) = convert::stored_membership_from_bytes(owned) {
         let again = convert::stored_membership_from_bytes(convert::stored_membership_bytes(&stored));
         assert_eq!(again.expect("what was read can be read again"), stored);
+    }
+}
+
+/// What an operator gives a new node. An error must not show the secret, whatever was given.
+fn token(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match text.parse::<JoinToken>() {
+        Ok(token) => assert_eq!(token.to_string().parse().as_ref(), Ok(&token)),
+        Err(error) => assert!(error.to_string().len() < 250, "{error}"),
     }
 }
 
@@ -94,6 +104,10 @@ mod tests {
             ("peer-append", request.encode_to_vec()),
             ("peer-votes", vote.encode_to_vec()),
             ("peer-votes", stored.encode_to_vec()),
+            (
+                "join-token",
+                format!("muster-join-1.{:032x}.4.{}", 0xabcd, "5a".repeat(32)).into_bytes(),
+            ),
         ]
     }
 }

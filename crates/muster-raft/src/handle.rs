@@ -1,5 +1,6 @@
 //! The handle through which the rest of the node uses the replicated log.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,11 +13,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::convert;
 use crate::error::{Error, ProposeError, ReadError};
 use crate::leadership::Lead;
+use crate::membership::{HandOver, Membership, hand_over};
 use crate::node::{self, Seed, Started, VouchCall};
 use crate::options::{MemberConfig, RaftOptions};
+use crate::peer::{ask_hand_over, ask_progress, own_progress};
 use crate::reads::ReadCall;
 use crate::role::{RaftStatus, Role};
 use crate::silence::answered;
@@ -34,6 +36,8 @@ struct Inner {
     sink: Arc<dyn ApplySink>,
     parts: Started,
     stop: CancellationToken,
+    /// Of the raft thread.
+    runtime: tokio::runtime::Handle,
     /// Closes when the raft thread has ended.
     ended: watch::Receiver<()>,
     _stop_with_last_handle: DropGuard,
@@ -50,6 +54,29 @@ pub struct CheckpointStats {
     pub took: Duration,
     /// What was written.
     pub written: muster_store::CheckpointStats,
+}
+
+/// How old what a node has applied may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Freshness {
+    /// The last applied index.
+    pub applied: LogIndex,
+    /// All that was acknowledged before so long ago is contained in the state at `applied`. `None`: that was never
+    /// confirmed since this node started, or it lags too far behind.
+    pub age: Option<Duration>,
+}
+
+/// How far the members are, as the leader sees them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Last entry of the leader.
+    pub last_log_index: LogIndex,
+    /// Last entry known to be on each member.
+    pub matched: BTreeMap<NodeId, LogIndex>,
+    /// Each other member, and whether it answered within the last election timeout.
+    pub answered: BTreeMap<NodeId, bool>,
+    /// What the leader does about the change of the membership under way.
+    pub stage: Option<String>,
 }
 
 impl Raft {
@@ -78,6 +105,7 @@ impl Raft {
             .thread_name(format!("raft-{}-blocking", options.node))
             .build()
             .map_err(|err| Error::Start(err.to_string()))?;
+        let handle = runtime.handle().clone();
         std::thread::Builder::new()
             .name(format!("raft-{}", options.node))
             .spawn(move || {
@@ -103,6 +131,7 @@ impl Raft {
             sink,
             parts,
             stop,
+            runtime: handle,
             ended,
             _stop_with_last_handle: guard,
         })))
@@ -176,15 +205,81 @@ impl Raft {
             Lead::Me { .. } => self.0.options.node,
             Lead::Other { node, .. } => node,
         };
-        let configured = self.0.options.member(node).cloned();
-        configured.or_else(|| self.members().into_iter().find(|member| member.id == node))
+        let member = self.members().into_iter().find(|member| member.id == node);
+        member.or_else(|| self.0.options.member(node).cloned())
+    }
+
+    /// False: no leader was heard for so long that others may have elected one by now, and this node would not know.
+    pub fn hears_leader(&self) -> bool {
+        self.0.parts.membership.contact.silence() <= self.0.options.election_max * 2
     }
 
     /// The members of the cluster as this node knows them, by id.
     pub fn members(&self) -> Vec<MemberConfig> {
+        self.membership().members
+    }
+
+    /// The membership in force, as this node knows it.
+    pub fn membership(&self) -> Membership {
         let metrics = self.0.parts.raft.server_metrics();
         let membership = metrics.borrow_watched().membership_config.clone();
-        convert::members(membership.membership())
+        Membership::from(&*membership)
+    }
+
+    /// How old what this node has applied may be.
+    pub fn freshness(&self) -> Freshness {
+        // Applied first: the answer to a question must not count for a state from before it was applied.
+        let applied = *self.0.parts.applied.borrow();
+        Freshness {
+            applied,
+            age: self.0.parts.confirmations.age(applied, std::time::Instant::now()),
+        }
+    }
+
+    /// What this node does about the change of the membership under way; `None` unless it leads.
+    pub fn stage(&self) -> Option<String> {
+        self.0.parts.membership.stage.borrow().clone()
+    }
+
+    /// How far the members are, as the leader sees them: asked for there.
+    pub async fn progress(&self, deadline: Instant) -> Result<Progress, ReadError> {
+        let unconfirmed = |reason: String| ReadError::Unconfirmed { reason };
+        let parts = self.0.parts.membership.clone();
+        let lead = *self.0.parts.lead.borrow();
+        match lead {
+            Lead::Me { .. } => Ok(own_progress(&parts)),
+            Lead::Nobody { .. } => Err(unconfirmed("no leader is known".to_owned())),
+            Lead::Other { node, .. } => {
+                let limit = deadline.saturating_duration_since(Instant::now());
+                self.on_raft_thread(async move { ask_progress(&parts.channels, node, limit).await })
+                    .await?
+                    .map_err(unconfirmed)
+            }
+        }
+    }
+
+    /// Has another voter take the lead. `Err`: nothing is known of it, no leader could be asked.
+    pub async fn hand_over(&self, to: NodeId, deadline: Instant) -> Result<HandOver, ReadError> {
+        let unconfirmed = |reason: String| ReadError::Unconfirmed { reason };
+        let parts = self.0.parts.membership.clone();
+        let lead = *self.0.parts.lead.borrow();
+        let limit = deadline.saturating_duration_since(Instant::now());
+        match lead {
+            Lead::Me { .. } => self.on_raft_thread(async move { hand_over(&parts, to).await }).await,
+            Lead::Nobody { .. } => Err(unconfirmed("no leader is known".to_owned())),
+            Lead::Other { node, .. } => self
+                .on_raft_thread(async move { ask_hand_over(&parts.channels, node, to, limit).await })
+                .await?
+                .map_err(unconfirmed),
+        }
+    }
+
+    /// Connections to other nodes belong to the raft thread's runtime.
+    async fn on_raft_thread<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, ReadError> {
+        self.0.runtime.spawn(work).await.map_err(|_| ReadError::Stopped)
     }
 
     /// This node as it is configured.
@@ -273,17 +368,6 @@ impl Raft {
     /// With [`RaftOptions::log_hold_bytes`] set: the log is archived up to here, so that it may be purged up to here.
     pub fn archived(&self, upto: LogIndex) {
         self.0.parts.archived.fetch_max(upto, Ordering::Relaxed);
-    }
-
-    /// Asks another member to take over, when this node leads. Returns when asked; watch [`Raft::role`].
-    pub async fn transfer_leader(&self, to: NodeId) -> Result<(), Error> {
-        self.0
-            .parts
-            .raft
-            .trigger()
-            .transfer_leader(to)
-            .await
-            .map_err(|err| Error::Raft(err.to_string()))
     }
 
     /// Builds a snapshot of the whole state in the background; [`RaftStatus::snapshot_index`] tells when it is there.

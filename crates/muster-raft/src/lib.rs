@@ -5,13 +5,18 @@
 
 mod bootstrap;
 mod clock;
+mod contact;
 mod convert;
 mod error;
+mod figures;
+mod freshness;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
 mod handle;
+mod join;
 mod leadership;
+mod membership;
 mod node;
 pub mod offline;
 mod options;
@@ -28,7 +33,9 @@ mod survey;
 mod types;
 
 pub use crate::error::{Error, ProposeError, ReadError};
-pub use crate::handle::{CheckpointStats, Raft};
+pub use crate::handle::{CheckpointStats, Freshness, Progress, Raft};
+pub use crate::join::{BadToken, JoinToken};
+pub use crate::membership::{HandOver, Membership};
 pub use crate::options::{MemberConfig, RaftOptions};
 pub use crate::role::{RaftStatus, Role};
 pub use crate::sink::{AppliedEntry, ApplySink, ApplyWitness, WitnessedEntry};

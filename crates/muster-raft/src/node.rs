@@ -22,17 +22,21 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::bootstrap::{self, Starter};
 use crate::clock::ReplicatedClock;
+use crate::contact::Contact;
 use crate::error::{Error, ProposeError};
+use crate::figures::Figures;
+use crate::freshness::Confirmations;
 use crate::leadership::{Lead, watch_leadership};
+use crate::membership::{self, Membership};
 use crate::options::RaftOptions;
 use crate::peer::{Channels, Lane, MESSAGE_BYTES_MAX, Network, PeerServer, Running, session_out};
 use crate::proposer::{Call, Proposer, Submitter};
 use crate::purge::Purger;
-use crate::reads::{ReadCall, Reader};
+use crate::reads::{ReadCall, Reader, confirm};
 use crate::role::Role;
 use crate::silence::report_silence;
 use crate::sink::ApplySink;
-use crate::storage::{Applied, Checkpointer, LogAdapter, Machine};
+use crate::storage::{Applied, Checkpointer, LogAdapter, Machine, Watches};
 use crate::succession::{Ours, watch_succession};
 use crate::types::{Address, LeaderId, OpenRaft};
 
@@ -60,6 +64,9 @@ pub(crate) struct Started {
     pub(crate) cluster: u128,
     pub(crate) clock: Arc<ReplicatedClock>,
     pub(crate) archived: Arc<AtomicU64>,
+    pub(crate) confirmations: Confirmations,
+    /// To look at and change the membership.
+    pub(crate) membership: membership::Parts,
 }
 
 /// Sessions to vouch for with the leader.
@@ -119,44 +126,62 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
         listener,
         stop,
     } = seed;
-    let channels = Channels::new(options.node, &options.members);
+    let channels = Channels::new(&options);
+    let contact = Contact::new();
     let server = PeerServer {
         node: options.node,
         configured: bootstrap::configured(&options),
         store: store.clone(),
-        cluster: Arc::new(watch::Sender::new(None)),
+        // Known from the first answer on: who asks may be about to choose an id for a new cluster.
+        cluster: Arc::new(watch::Sender::new(store.identity().map(|identity| identity.cluster))),
         running: Arc::new(OnceLock::new()),
         receiving: Arc::default(),
+        contact: contact.clone(),
     };
     let serving = serve(listener, server.clone(), closing)?;
+    let state = Arc::new(Mutex::new(load(&store).await?));
+    let members = state.lock().members();
+    channels.set_members(members.iter().map(|member| (member.id, member.peer.clone())).collect());
     let starter = Starter {
         options: &options,
         store: &store,
         channels: &channels,
         cluster: &server.cluster,
+        known_at: members.into_iter().find(|member| member.id == options.node),
     };
-    let cluster = starter.identify().await?;
+    let belongs = starter.identify().await?;
+    let cluster = belongs.cluster;
     channels.bind(cluster);
-
-    let state = Arc::new(Mutex::new(load(&store).await?));
     check_cluster(&state, cluster)?;
     let checkpointer = Checkpointer::new(store.clone(), state.clone());
     let applied = watch::Sender::new(0);
     let applied_lead = watch::Sender::new(None::<LeaderId>);
+    let changed = watch::Sender::new(0);
+    let watch_changes = changed.subscribe();
     let clock = Arc::new(ReplicatedClock::new());
     let machine = Machine::new(
         state.clone(),
         store.clone(),
         checkpointer.clone(),
         sink.clone(),
-        applied.clone(),
-        applied_lead.clone(),
+        Watches {
+            applied: applied.clone(),
+            lead: applied_lead.clone(),
+            changed,
+        },
         clock.clone(),
     );
     let log = LogAdapter::new(store.clone());
     let config = Arc::new(config(&options, cluster)?);
     let raft = OpenRaft::new(options.node, config, Network(channels.clone()), log, machine).await;
     let raft = raft.map_err(|err| Error::Raft(err.to_string()))?;
+    if !belongs.placed {
+        // Nobody could be asked, and no checkpoint tells: then the log on this disk does, if it has come so far.
+        let logged = raft.with_raft_state(|state| Membership::from(&**state.membership_state.effective()));
+        let logged = logged.await.map_err(|err| Error::Raft(err.to_string()))?;
+        let own = logged.members.iter().find(|member| member.id == options.node);
+        own.map_or(Ok(()), |own| bootstrap::check_place(&options, own))?;
+    }
 
     let lead = watch::Sender::new(Lead::Nobody { term: 0 });
     let role = watch::Sender::new(Role::Follower { term: 0, leader: None });
@@ -165,8 +190,24 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
     let (vouches, received_vouches) = mpsc::channel(64);
     let submitter = Submitter::new(&options, calls.clone());
     let fatal = Arc::new(watch::Sender::new(None));
+    let parts = membership::Parts {
+        options: options.clone(),
+        raft: raft.clone(),
+        state: state.clone(),
+        channels: channels.clone(),
+        submitter: submitter.clone(),
+        role: role.subscribe(),
+        lead: lead.subscribe(),
+        changed: watch_changes,
+        contact,
+        cluster,
+        fatal: fatal.clone(),
+        stage: Arc::new(watch::Sender::new(None)),
+    };
+    membership::spawn(&parts, &stop);
     let running = Running {
         cluster,
+        membership: parts.clone(),
         raft: raft.clone(),
         calls,
         reads: reads.clone(),
@@ -191,6 +232,8 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
         clock,
         cluster,
         archived: Arc::default(),
+        confirmations: Confirmations::default(),
+        membership: parts,
     };
     let purger = Purger {
         raft: raft.clone(),
@@ -252,7 +295,7 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
         .is_initialized()
         .await
         .map_err(|err| Error::Raft(err.to_string()))?;
-    if !initialised && starter.prepare_initialise(cluster).await? {
+    if !initialised && belongs.founder && starter.prepare_initialise(cluster).await? {
         let members: BTreeMap<_, _> = options
             .members
             .iter()
@@ -296,15 +339,23 @@ fn spawn_tasks(
         channels: channels.clone(),
         lead: handle.lead.clone(),
         calls: reads,
+        confirmations: handle.confirmations.clone(),
     };
     tokio::spawn(reader.run(stop.clone()));
+    tokio::spawn(confirm(handle.reads.clone(), stop.clone()));
     tokio::spawn(send_vouches(
         channels.clone(),
         handle.lead.clone(),
         vouches,
         stop.clone(),
     ));
-    tokio::spawn(publish_figures(raft.clone(), stop.clone()));
+    let figures = Figures {
+        node: options.node,
+        raft: raft.clone(),
+        state: handle.state.clone(),
+        confirmations: handle.confirmations.clone(),
+    };
+    tokio::spawn(figures.publish(stop.clone()));
 }
 
 fn config(options: &RaftOptions, cluster: u128) -> Result<Config, Error> {
@@ -450,25 +501,4 @@ async fn vouch(channels: &Channels, lead: Lead, sessions: Vec<SessionId>) -> Res
         .await
         .map(drop)
         .map_err(|status| status.to_string())
-}
-
-async fn publish_figures(raft: OpenRaft, stop: CancellationToken) {
-    let (last, commit) = (
-        metrics::gauge!("muster_raft_last_log_index"),
-        metrics::gauge!("muster_raft_commit_index"),
-    );
-    let applied = metrics::gauge!("muster_raft_applied_index");
-    let mut interval = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        tokio::select! {
-            _ = interval.tick() => {}
-            () = stop.cancelled() => return,
-        }
-        let figures = raft.metrics();
-        let figures = figures.borrow_watched();
-        let index = |id: Option<crate::types::LogId>| id.map_or(0.0, |id| id.index as f64);
-        last.set(figures.last_log_index.unwrap_or_default() as f64);
-        commit.set(index(figures.local_committed));
-        applied.set(index(figures.last_applied));
-    }
 }

@@ -132,11 +132,14 @@ impl OfflineState {
         let term = last.leader_id.term.max(voted.map_or(0, |vote| vote.leader_id.term)) + 1;
         let leader_id = LeaderId { term, node_id: 0 };
         let begin = LogId::new(leader_id, beginning.index);
-        let events = self.applied.core.refound(beginning.index, beginning.cluster).events;
+        let membership =
+            convert::voting_members(&beginning.members, begin).map_err(|error| Error::Options(error.to_string()))?;
+        let members = convert::core_members(membership.membership());
+        let core = &mut self.applied.core;
+        let events = core.refound(beginning.index, beginning.cluster, &members).events;
         self.applied.note_ended(&events);
         self.applied.last = Some(begin);
-        self.applied.membership =
-            convert::voting_members(&beginning.members, begin).map_err(|error| Error::Options(error.to_string()))?;
+        self.applied.membership = membership;
         self.write()?;
         let identity = Identity {
             predecessor: beginning.predecessor,

@@ -1,10 +1,12 @@
 //! What a node must be told, and what can be tuned.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_core::NodeId;
 
 use crate::error::Error;
+use crate::join::JoinToken;
 
 /// A node of the cluster as the configuration names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,15 @@ pub struct RaftOptions {
     /// All nodes of the configuration, this one too. At the first start they become the membership; later the log
     /// holds the membership and this list only says where to ask.
     pub members: Vec<MemberConfig>,
+    /// Where this node reaches others that it does not reach at their `peer` address: through a tunnel or proxy of its
+    /// own machine. Default: none.
+    pub dial: BTreeMap<NodeId, String>,
+    /// With which a new node joins a cluster that is there, instead of beginning one with `members`. Of no effect once
+    /// it has joined. Default: none.
+    pub join: Option<JoinToken>,
+    /// Start although the cluster knows this node at another address, and reach the others where `members` says that they
+    /// are. For a cluster that moved as a whole, until its addresses are set anew. Default: false.
+    pub moved: bool,
     /// Interval of the leader's heartbeats. Default 100 ms.
     pub heartbeat: Duration,
     /// Least silence of the leader after which a follower stands for election; in effect never less than half of
@@ -62,6 +73,9 @@ impl RaftOptions {
         Self {
             node,
             members,
+            dial: BTreeMap::new(),
+            join: None,
+            moved: false,
             heartbeat: Duration::from_millis(100),
             election_min: Duration::from_millis(500),
             election_max: Duration::from_millis(900),
@@ -87,6 +101,18 @@ impl RaftOptions {
         ids.sort_unstable();
         if ids.contains(&0) || ids.windows(2).any(|pair| pair[0] == pair[1]) {
             return invalid(format!("member ids must be distinct and above 0, they are {ids:?}"));
+        }
+        if let Some(token) = self.join.as_ref().filter(|token| token.node != self.node) {
+            return invalid(format!(
+                "the join token is for node {}, this is node {}",
+                token.node, self.node
+            ));
+        }
+        if self.join.is_some() && self.members.len() < 2 {
+            return invalid(format!(
+                "node {} is to join, but no member of the cluster is configured: name one that it can ask",
+                self.node
+            ));
         }
         if self.election_min < self.heartbeat * 3 {
             return invalid(format!(
@@ -144,6 +170,11 @@ impl RaftOptions {
     /// The configured member with this id.
     pub(crate) fn member(&self, id: NodeId) -> Option<&MemberConfig> {
         self.members.iter().find(|member| member.id == id)
+    }
+
+    /// This node as it is configured.
+    pub(crate) fn own(&self) -> MemberConfig {
+        self.member(self.node).cloned().unwrap_or_default()
     }
 }
 

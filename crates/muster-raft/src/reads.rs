@@ -5,13 +5,14 @@ use std::time::Duration;
 use muster_core::LogIndex;
 use muster_proto::peer as wire;
 use openraft::ReadPolicy;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Request;
 
 use crate::error::ReadError;
+use crate::freshness::Confirmations;
 use crate::leadership::Lead;
 use crate::peer::{Channels, Lane};
 use crate::types::OpenRaft;
@@ -20,6 +21,8 @@ use crate::types::OpenRaft;
 const ATTEMPT: Duration = Duration::from_secs(1);
 /// Wait between attempts while the leader stays the same.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How often a node that nobody reads from asks all the same, so that it can tell how old a stale answer may be.
+const CONFIRM_EVERY: Duration = Duration::from_secs(1);
 
 /// A reader that wants to know up to where it must have applied.
 pub(crate) struct ReadCall {
@@ -35,6 +38,31 @@ pub(crate) struct Reader {
     pub(crate) channels: Channels,
     pub(crate) lead: watch::Receiver<Lead>,
     pub(crate) calls: UnboundedReceiver<ReadCall>,
+    /// Gets each answer.
+    pub(crate) confirmations: Confirmations,
+}
+
+/// Asks now and then, until `stop`.
+pub(crate) async fn confirm(reads: UnboundedSender<ReadCall>, stop: CancellationToken) {
+    let mut next = tokio::time::interval(CONFIRM_EVERY);
+    next.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = next.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let (reply, answer) = oneshot::channel();
+        let call = ReadCall {
+            deadline: Instant::now() + CONFIRM_EVERY,
+            forwarded: false,
+            reply,
+        };
+        if reads.send(call).is_err() {
+            return;
+        }
+        // The reader has noted it.
+        drop(answer.await);
+    }
 }
 
 impl Reader {
@@ -70,6 +98,7 @@ impl Reader {
                 return;
             };
             let limit = longest.min(now + ATTEMPT);
+            let asked_at = std::time::Instant::now();
             let attempt = attempt(&self.raft, &self.channels, lead, limit);
             let outcome = tokio::select! {
                 outcome = tokio::time::timeout_at(limit, attempt) => outcome.ok().flatten(),
@@ -82,6 +111,7 @@ impl Reader {
                 }
             };
             if let Some(index) = outcome {
+                self.confirmations.add(asked_at, index);
                 for call in calls.drain(..) {
                     answer(call, Ok(index));
                 }

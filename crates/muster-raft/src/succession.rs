@@ -5,21 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::NodeId;
-use muster_proto::peer as wire;
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::Request;
 
-use crate::convert;
 use crate::error::Error;
-use crate::peer::{Channels, Lane};
+use crate::peer::{Channels, hello};
 use crate::types::OpenRaft;
 
 /// How often a running node asks the members which cluster they belong to.
 const LOOK: Duration = Duration::from_secs(5);
-/// One question.
-const ASK: Duration = Duration::from_secs(1);
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -78,24 +73,13 @@ pub(crate) async fn watch_succession(
             let metrics = metrics.borrow_watched();
             metrics.membership_config.membership().clone()
         };
-        for (member, address) in members.nodes().filter(|(member, _)| **member != ours.node) {
-            let Ok(mut client) = channels.client(*member, Some(address), Lane::Control) else {
+        for (member, _) in members.nodes().filter(|(member, _)| **member != ours.node) {
+            let Ok(Some(answer)) = hello(&channels, ours.node, *member).await else {
                 continue;
             };
-            let question = Request::new(wire::HelloRequest {
-                from: ours.node,
-                to: *member,
-            });
-            let Ok(Ok(answer)) = tokio::time::timeout(ASK, client.hello(question)).await else {
-                continue;
-            };
-            let answer = answer.into_inner();
-            let (Some(theirs), predecessor) = (answer.cluster, answer.predecessor) else {
-                continue;
-            };
-            let (theirs, predecessor) = (convert::cluster_in(theirs), predecessor.map(convert::cluster_in));
+            let Some(theirs) = answer.cluster else { continue };
             // Another cluster at a member's address is no reason to stop what works.
-            if let Err(error @ Error::Superseded { .. }) = ours.judge(*member, theirs, predecessor) {
+            if let Err(error @ Error::Superseded { .. }) = ours.judge(*member, theirs, answer.predecessor) {
                 tracing::error!(%error, "the process must end");
                 fatal.send_replace(Some(error));
                 return;

@@ -38,7 +38,7 @@ pub async fn survey(
     members: &[MemberConfig],
     patience: Duration,
 ) -> Vec<(MemberConfig, Option<PeerAnswer>)> {
-    let channels = Channels::new(from, members);
+    let channels = Channels::outside(from, members);
     let until = Instant::now() + patience;
     let ask = |member: MemberConfig| {
         let channels = channels.clone();

@@ -193,7 +193,12 @@ async fn a_leader_hands_over_on_request() {
     let mut cluster = Cluster::started(3).await;
     let (leader, next) = (cluster.leader().await, cluster.follower().await);
     enqueue(cluster.raft(leader), 1).await.unwrap();
-    cluster.raft(leader).transfer_leader(next).await.unwrap();
+    let handed = cluster
+        .raft(leader)
+        .hand_over(next, Instant::now() + Duration::from_secs(10))
+        .await
+        .unwrap();
+    assert_eq!(handed, muster_raft::HandOver::Done);
     let role = cluster.raft(next).role();
     eventually("the new leader", || matches!(*role.borrow(), Role::Leader { .. })).await;
     enqueue(cluster.raft(leader), 2).await.unwrap();

@@ -46,6 +46,8 @@ impl Node {
     pub async fn start(dir: &Path, change: impl FnOnce(&mut RaftOptions)) -> Self {
         let (listener, members) = member();
         let mut options = RaftOptions::new(1, members);
+        // Each start has a port of its own.
+        options.moved = true;
         change(&mut options);
         let store = Store::open(StoreOptions::new(dir)).unwrap();
         let raft = Raft::start(options, store.clone(), Arc::new(Deaf), listener)

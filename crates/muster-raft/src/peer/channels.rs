@@ -1,17 +1,17 @@
 //! Connections to the other nodes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use muster_core::NodeId;
 use muster_proto::peer as wire;
 use muster_proto::peer::peer_client::PeerClient;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::convert;
-use crate::options::MemberConfig;
+use crate::options::{MemberConfig, RaftOptions};
 use crate::peer::{GROUP, MESSAGE_BYTES_MAX};
 use crate::types::Address;
 
@@ -38,7 +38,12 @@ pub(crate) struct Channels(Arc<Inner>);
 struct Inner {
     node: NodeId,
     cluster: OnceLock<u128>,
-    configured: HashMap<NodeId, String>,
+    /// Nodes that are reached in another way than at their own addresses.
+    dial: BTreeMap<NodeId, String>,
+    /// Where the membership in force says that nodes are.
+    members: RwLock<BTreeMap<NodeId, String>>,
+    /// Where the configuration says so.
+    configured: BTreeMap<NodeId, String>,
     open: Mutex<HashMap<(String, Lane), Channel>>,
 }
 
@@ -52,13 +57,52 @@ pub(crate) struct BadAddress {
 }
 
 impl Channels {
-    pub(crate) fn new(node: NodeId, members: &[MemberConfig]) -> Self {
+    pub(crate) fn new(options: &RaftOptions) -> Self {
+        let configured = options.members.iter().map(|member| (member.id, member.peer.clone()));
+        let configured: BTreeMap<_, _> = configured.collect();
+        let mut dial = options.dial.clone();
+        if options.moved {
+            // The membership still names the places that all have left.
+            for (node, peer) in &configured {
+                dial.entry(*node).or_insert_with(|| peer.clone());
+            }
+        }
+        Self::make(options.node, dial, configured)
+    }
+
+    /// Of one that is not a node itself and asks in the name of `from`.
+    pub(crate) fn outside(from: NodeId, members: &[MemberConfig]) -> Self {
+        let members = members.iter().map(|member| (member.id, member.peer.clone()));
+        Self::make(from, BTreeMap::new(), members.collect())
+    }
+
+    fn make(node: NodeId, dial: BTreeMap<NodeId, String>, configured: BTreeMap<NodeId, String>) -> Self {
         Self(Arc::new(Inner {
             node,
             cluster: OnceLock::new(),
-            configured: members.iter().map(|member| (member.id, member.peer.clone())).collect(),
+            dial,
+            members: RwLock::default(),
+            configured,
             open: Mutex::default(),
         }))
+    }
+
+    /// Where the members are by the membership in force. Connections to places where nobody is any more are dropped.
+    pub(crate) fn set_members(&self, members: BTreeMap<NodeId, String>) {
+        let inner = &self.0;
+        let known = members
+            .values()
+            .chain(inner.dial.values())
+            .chain(inner.configured.values());
+        let known: BTreeSet<&String> = known.collect();
+        inner.open.lock().retain(|(address, _), _| known.contains(address));
+        *inner.members.write() = members;
+    }
+
+    /// Nodes that could be asked: members and configured ones.
+    pub(crate) fn known(&self) -> BTreeSet<NodeId> {
+        let members = self.0.members.read();
+        members.keys().chain(self.0.configured.keys()).copied().collect()
     }
 
     /// Sets the cluster that all messages name; once.
@@ -76,15 +120,23 @@ impl Channels {
         }
     }
 
-    /// A client for a node. The configuration says where it is; the membership in the log does, for nodes not in it.
+    /// A client for a node. The membership says where it is; the configuration only where to ask first, before there is
+    /// one. `logged`: as openraft has it, which may know of a change a moment earlier.
     pub(crate) fn client(&self, node: NodeId, logged: Option<&Address>, lane: Lane) -> Result<Client, BadAddress> {
-        let address = self.0.configured.get(&node).or(logged.map(|member| &member.peer));
+        let inner = &self.0;
+        let member = inner.members.read().get(&node).cloned();
+        let address = inner.dial.get(&node).cloned().or(member);
+        let address = address
+            .or_else(|| logged.map(|member| member.peer.clone()))
+            .or_else(|| inner.configured.get(&node).cloned());
         let bad = |reason: String| BadAddress {
             node,
-            address: address.cloned().unwrap_or_default(),
+            address: address.clone().unwrap_or_default(),
             reason,
         };
-        let address = address.ok_or_else(|| bad("not configured".to_owned()))?;
+        let address = address
+            .as_ref()
+            .ok_or_else(|| bad("it is neither a member nor configured".to_owned()))?;
         let mut open = self.0.open.lock();
         let key = (address.clone(), lane);
         let channel = if let Some(channel) = open.get(&key) {

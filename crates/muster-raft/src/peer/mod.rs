@@ -3,11 +3,15 @@
 mod channels;
 mod client;
 mod forwarded;
+mod hello;
+mod joins;
 mod server;
 mod transfer;
 
 pub(crate) use channels::{Channels, Lane};
 pub(crate) use client::Network;
+pub(crate) use hello::{ASK, Hello, Standing, hello};
+pub(crate) use joins::{ask_hand_over, ask_progress, own_progress};
 pub(crate) use server::{PeerServer, Running, session_out};
 
 /// Largest message between nodes: one entry with the largest command, and some room.

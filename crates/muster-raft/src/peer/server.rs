@@ -16,10 +16,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Duration, Instant};
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::contact::Contact;
 use crate::convert::{self, Malformed};
 use crate::leadership::Lead;
+use crate::membership;
 use crate::peer::transfer;
-use crate::peer::{GROUP, forwarded};
+use crate::peer::{GROUP, Standing, forwarded, joins};
 use crate::proposer::{Admission, Call};
 use crate::reads::ReadCall;
 use crate::role::Role;
@@ -41,6 +43,7 @@ pub(crate) struct Running {
     pub(crate) sink: Arc<dyn ApplySink>,
     pub(crate) lead: watch::Receiver<Lead>,
     pub(crate) role: watch::Receiver<Role>,
+    pub(crate) membership: membership::Parts,
 }
 
 /// The service for other nodes. Cheap to clone. Answers `Hello` and `Bootstrap` from the start, all else once the node
@@ -55,6 +58,8 @@ pub(crate) struct PeerServer {
     pub(crate) running: Arc<OnceLock<Running>>,
     /// Held while a snapshot arrives.
     pub(crate) receiving: Arc<tokio::sync::Mutex<()>>,
+    /// Touched by what a leader sends.
+    pub(crate) contact: Contact,
 }
 
 impl PeerServer {
@@ -78,6 +83,20 @@ impl PeerServer {
         saved.map_err(|err| Status::failed_precondition(err.to_string()))?;
         self.cluster.send_replace(Some(cluster));
         Ok(())
+    }
+
+    fn leads(&self, running: &Running) -> Result<(), Status> {
+        if running.role.borrow().is_leader() {
+            return Ok(());
+        }
+        Err(Status::unavailable(format!("node {} is not the leader", self.node)))
+    }
+
+    /// Whose turn it is to send a snapshot. A stream that broke may not have noticed it yet.
+    fn turn(&self) -> Result<tokio::sync::MutexGuard<'_, ()>, Status> {
+        self.receiving
+            .try_lock()
+            .map_err(|_| Status::unavailable("another snapshot is being received"))
     }
 
     fn for_this_node(&self, to: NodeId) -> Result<(), Status> {
@@ -165,12 +184,14 @@ fn checked(
     requests: Streaming<wire::AppendRequest>,
     node: NodeId,
     cluster: u128,
+    contact: Contact,
     refusal: Arc<Mutex<Option<Status>>>,
 ) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
     requests
         .map(move |request| {
             let request = request?;
             check_header(node, cluster, request.header)?;
+            contact.touch();
             append_request(request).map_err(invalid)
         })
         .scan(refusal, |refusal, request: Result<_, Status>| {
@@ -202,6 +223,8 @@ impl Peer for PeerServer {
                 .last
                 .map(|last| convert::log_id_out(convert::log_id(last))),
             leader: 0,
+            standing: None,
+            next_node: 0,
         };
         if let Some(running) = self.running.get() {
             reply.initialised = running.raft.is_initialized().await.map_err(stopped)?;
@@ -215,6 +238,9 @@ impl Peer for PeerServer {
                 Lead::Me { .. } => self.node,
                 Lead::Other { node, .. } => node,
             };
+            let state = running.membership.state.lock();
+            reply.standing = Some(Standing::out(&state.core, request.from));
+            reply.next_node = state.core.next_node_id();
         }
         Ok(Response::new(reply))
     }
@@ -279,7 +305,14 @@ impl Peer for PeerServer {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let running = self.running()?;
         let refusal = Arc::new(Mutex::new(None));
-        let requests = checked(request.into_inner(), self.node, running.cluster, refusal.clone());
+        let contact = self.contact.clone();
+        let requests = checked(
+            request.into_inner(),
+            self.node,
+            running.cluster,
+            contact,
+            refusal.clone(),
+        );
         let replies = running.raft.stream_append(requests).map(append_reply);
         let end = futures::stream::once(async move { refusal.lock().take() });
         let end = end.filter_map(|status| async move { status.map(Err) });
@@ -301,10 +334,8 @@ impl Peer for PeerServer {
             .ok_or_else(|| Status::invalid_argument("the snapshot has no head"))?;
         let (running, from) = self.admit(head.header)?;
         let failed = |err: muster_store::Error| Status::internal(err.to_string());
-        // A stream that broke may not have noticed it yet.
-        let Ok(_turn) = self.receiving.try_lock() else {
-            return Err(Status::unavailable("another snapshot is being received"));
-        };
+        let _turn = self.turn()?;
+        self.contact.touch();
         let path = self.store.state().receiving_path(from, head.id).map_err(failed)?;
         let bytes = transfer::receive(parts, &path, head.offset, first).await?;
         if bytes != head.bytes {
@@ -338,6 +369,8 @@ impl Peer for PeerServer {
     ) -> Result<Response<wire::SnapshotOffsetReply>, Status> {
         let request = request.into_inner();
         let (_, from) = self.admit(request.header)?;
+        // Asking makes room by removing what another sender left, which must not be under way.
+        let _turn = self.turn()?;
         let path = self.store.state().receiving_path(from, request.id);
         let path = path.map_err(|err| Status::internal(err.to_string()))?;
         Ok(Response::new(wire::SnapshotOffsetReply {
@@ -380,12 +413,34 @@ impl Peer for PeerServer {
     async fn vouch(&self, request: Request<wire::VouchRequest>) -> Result<Response<wire::VouchReply>, Status> {
         let request = request.into_inner();
         let (running, from) = self.admit(request.header)?;
-        if !running.role.borrow().is_leader() {
-            return Err(Status::unavailable(format!("node {} is not the leader", self.node)));
-        }
+        self.leads(running)?;
         let sessions: Vec<_> = request.sessions.into_iter().map(session_in).collect();
         running.sink.vouched(from, &sessions);
         Ok(Response::new(wire::VouchReply {}))
+    }
+
+    async fn join(&self, request: Request<wire::JoinRequest>) -> Result<Response<wire::JoinReply>, Status> {
+        let request = request.into_inner();
+        let (running, from) = self.admit(request.header)?;
+        let outcome = joins::join(&running.membership, from, request).await?;
+        Ok(Response::new(wire::JoinReply { outcome: Some(outcome) }))
+    }
+
+    async fn progress(&self, request: Request<wire::ProgressRequest>) -> Result<Response<wire::ProgressReply>, Status> {
+        let (running, _) = self.admit(request.into_inner().header)?;
+        self.leads(running)?;
+        Ok(Response::new(joins::progress(&running.membership)))
+    }
+
+    async fn hand_over(
+        &self,
+        request: Request<wire::HandOverRequest>,
+    ) -> Result<Response<wire::HandOverReply>, Status> {
+        let request = request.into_inner();
+        let (running, _) = self.admit(request.header)?;
+        self.leads(running)?;
+        let outcome = membership::hand_over(&running.membership, request.to_node).await;
+        Ok(Response::new(joins::hand_over_out(outcome)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
-use muster_core::{LogIndex, Reply};
+use muster_core::{Event, LogIndex, Reply};
 use muster_store::Store;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
@@ -23,16 +23,23 @@ use crate::types::{Entry, LeaderId, LogId, Replies, SnapshotMeta, StoredMembersh
 /// A long replay gives way to heartbeats after this long.
 const TURN: Duration = Duration::from_millis(2);
 
+/// Where those who wait for it hear what was applied.
+pub(crate) struct Watches {
+    /// The last applied index.
+    pub(crate) applied: watch::Sender<LogIndex>,
+    /// Term and node of the leader that proposed the last applied entry.
+    pub(crate) lead: watch::Sender<Option<LeaderId>>,
+    /// Counts changes of what is replicated about nodes.
+    pub(crate) changed: watch::Sender<u64>,
+}
+
 /// Applies entries to the core and tells everyone who waits for it.
 pub(crate) struct Machine {
     state: Arc<Mutex<Applied>>,
     store: Store,
     checkpointer: Checkpointer,
     sink: Arc<dyn ApplySink>,
-    /// The last applied index.
-    applied: watch::Sender<LogIndex>,
-    /// Term and node of the leader that proposed the last applied entry.
-    lead: watch::Sender<Option<LeaderId>>,
+    watches: Watches,
     clock: Arc<ReplicatedClock>,
 }
 
@@ -42,8 +49,7 @@ impl Machine {
         store: Store,
         checkpointer: Checkpointer,
         sink: Arc<dyn ApplySink>,
-        applied: watch::Sender<LogIndex>,
-        lead: watch::Sender<Option<LeaderId>>,
+        watches: Watches,
         clock: Arc<ReplicatedClock>,
     ) -> Self {
         let machine = Self {
@@ -51,8 +57,7 @@ impl Machine {
             store,
             checkpointer,
             sink,
-            applied,
-            lead,
+            watches,
             clock,
         };
         machine.publish();
@@ -71,12 +76,12 @@ impl Machine {
     }
 
     fn announce(&self, last: LogId) {
-        self.lead.send_if_modified(|lead| {
+        self.watches.lead.send_if_modified(|lead| {
             let changed = *lead != Some(last.leader_id);
             *lead = Some(last.leader_id);
             changed
         });
-        self.applied.send_replace(last.index);
+        self.watches.applied.send_replace(last.index);
     }
 
     fn apply_entry(&self, entry: Entry) -> io::Result<Vec<Reply>> {
@@ -118,6 +123,10 @@ impl Machine {
         drop(state);
         self.clock.saw(applied.now);
         self.announce(id);
+        let about_nodes = |event: &Event| matches!(event, Event::NodeChanged { .. } | Event::MembershipChange);
+        if applied.events.iter().any(about_nodes) {
+            self.watches.changed.send_modify(|count| *count += 1);
+        }
         self.sink.applied(&applied);
         Ok(outcome.replies)
     }
@@ -163,6 +172,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let installed = tokio::task::spawn_blocking(move || checkpointer.install(&snapshot)).await;
         installed.map_err(io::Error::other)?.map_err(io::Error::other)?;
         self.publish();
+        self.watches.changed.send_modify(|count| *count += 1);
         self.sink.restored();
         Ok(())
     }

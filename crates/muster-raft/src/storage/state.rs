@@ -10,6 +10,7 @@ use openraft::EntryPayload;
 
 use crate::convert;
 use crate::error::Error;
+use crate::membership;
 use crate::options::MemberConfig;
 use crate::types::{Entry, LogId, Membership, StoredMembership};
 
@@ -81,16 +82,18 @@ impl Applied {
     /// The state as it was saved.
     pub(crate) fn restore(loaded: Loaded) -> Result<Self, Error> {
         let damaged = |text: String| Error::Storage(format!("the saved state cannot be restored: {text}"));
-        let core = if loaded.applied.is_some() {
+        let mut core = if loaded.applied.is_some() {
             Core::restore(loaded.rows).map_err(|err| damaged(err.to_string()))?
         } else {
             Core::new()
         };
+        let membership =
+            convert::stored_membership_from_bytes(loaded.membership).map_err(|err| damaged(err.to_string()))?;
+        core.adopt_members(&convert::core_members(membership.membership()));
         Ok(Self {
             core,
             last: loaded.applied.map(convert::log_id),
-            membership: convert::stored_membership_from_bytes(loaded.membership)
-                .map_err(|err| damaged(err.to_string()))?,
+            membership,
             ended: Vec::new(),
         })
     }
@@ -104,9 +107,12 @@ impl Applied {
             Work::Commands(batch) => (Some(batch), None),
             Work::Members(members) => (None, Some(members)),
         };
+        let roll = members.as_ref().map(convert::core_members);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             if let Some(batch) = batch {
                 core.apply(index, batch)
+            } else if let Some(roll) = roll {
+                core.set_members(index, &roll)
             } else {
                 core.skip(index);
                 Default::default()
@@ -140,9 +146,14 @@ impl Applied {
             now: meta.now,
             state_hash: meta.hash,
             live: self.core.live(),
-            members: convert::members(self.membership.membership()),
+            members: self.members(),
             voters: self.membership.voter_ids().collect(),
         })
+    }
+
+    /// The members by the membership applied last.
+    pub(crate) fn members(&self) -> Vec<MemberConfig> {
+        membership::Membership::from(&self.membership).members
     }
 
     /// Takes what changed since it was last called.

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::clock::ReplicatedClock;
 use crate::sink::{AppliedEntry, ApplySink};
-use crate::storage::{Applied, Checkpointer, LogAdapter, Machine};
+use crate::storage::{Applied, Checkpointer, LogAdapter, Machine, Watches};
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
 struct Deaf;
@@ -137,8 +137,11 @@ impl StoreBuilder<TypeConfig, FromFirst, Machine, Guard> for Builder {
             store.clone(),
             checkpointer,
             Arc::new(Deaf),
-            watch::Sender::new(0),
-            watch::Sender::new(None),
+            Watches {
+                applied: watch::Sender::new(0),
+                lead: watch::Sender::new(None),
+                changed: watch::Sender::new(0),
+            },
             Arc::new(ReplicatedClock::new()),
         );
         let log = FromFirst {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use muster_core::{Command, Core, JobId, JobOptions, JobSpec, NodeId, Payload, Reply, SessionId};
-use muster_raft::{AppliedEntry, ApplySink, Error, MemberConfig, ProposeError, Raft, RaftOptions, Role};
+use muster_raft::{AppliedEntry, ApplySink, Error, JoinToken, MemberConfig, ProposeError, Raft, RaftOptions, Role};
 use muster_store::{Store, StoreOptions};
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -110,6 +110,31 @@ impl Cluster {
         self.listeners
             .remove(&id)
             .unwrap_or_else(|| TcpListener::bind(address).unwrap())
+    }
+
+    /// A place for a node that is not among the first ones; its address.
+    pub fn place(&mut self, id: NodeId) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        self.listeners.insert(id, listener);
+        self.members.retain(|member| member.id != id);
+        self.members.push(MemberConfig {
+            id,
+            peer: address.clone(),
+            api: address.clone(),
+        });
+        address
+    }
+
+    /// Starts a node with a token.
+    pub async fn start_with(&mut self, id: NodeId, token: JoinToken) -> Result<(), Error> {
+        let options = RaftOptions {
+            join: Some(token),
+            ..self.options(id)
+        };
+        let node = start(options, self.listener(id), self.data_dir(id)).await?;
+        self.nodes.insert(id, node);
+        Ok(())
     }
 
     pub async fn start_one(&mut self, id: NodeId) -> Result<(), Error> {
