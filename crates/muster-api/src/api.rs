@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use muster_backup::Backups;
-use muster_core::{Command, Name, Reply, TenantId, TenantView};
+use muster_core::{Command, Name, Reply, RequestId, TenantId, TenantView};
 use muster_node::Node;
 use muster_raft::Raft;
 use muster_store::StateStore;
@@ -17,7 +17,7 @@ use tonic::metadata::MetadataMap;
 use crate::admit::Gate;
 use crate::errors::Error;
 use crate::options::ApiOptions;
-use crate::{deadline, tenant};
+use crate::{deadline, request, tenant};
 
 /// A stream of answers.
 pub(crate) type Answers<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, tonic::Status>> + Send>>;
@@ -40,6 +40,8 @@ struct Shared {
 pub(crate) struct Caller {
     pub(crate) tenant: Name,
     pub(crate) deadline: Instant,
+    /// Names the call if it changes something; a repeat may carry the same.
+    pub(crate) request: RequestId,
 }
 
 impl Api {
@@ -94,6 +96,7 @@ impl Api {
         Ok(Caller {
             tenant: tenant::of_call(metadata)?,
             deadline: deadline::of_call(metadata, self.call_timeout()),
+            request: request::of_call(metadata)?,
         })
     }
 
@@ -123,6 +126,22 @@ impl Api {
             Reply::Refused(refusal) => Err(refusal.into()),
             reply => Ok(reply),
         }
+    }
+
+    /// Proposes an administrative command under the id of its request: done once, however often it arrives.
+    pub(crate) async fn propose_once(
+        &self,
+        request: RequestId,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Reply, Error> {
+        let once = Command::Once {
+            request,
+            fingerprint: command.fingerprint(),
+            proposed_after: self.raft().read(|core| core.meta().applied),
+            command: Box::new(command),
+        };
+        self.propose(once, deadline).await
     }
 
     /// From here on this node shows all that was acknowledged before the call.

@@ -166,6 +166,19 @@ fn sequence(spec: &JobSpec, sequence: u64) -> u64 {
     if spec.ordering.is_some() { sequence } else { 0 }
 }
 
+/// The permission for a node to join.
+pub(crate) fn join_token(row: &muster_core::JoinTokenRow) -> v1::JoinToken {
+    v1::JoinToken {
+        node_id: row.node,
+        created_at: timestamp(row.created_at),
+        expires_at: timestamp(row.expires_at),
+        learner: !row.voter,
+        replaces_node_id: row.replaces,
+        peer_address: row.peer.to_string(),
+        api_address: row.api.to_string(),
+    }
+}
+
 /// A queue at replicated time `now`.
 pub(crate) fn queue(view: &QueueView, now: Timestamp) -> v1::Queue {
     let waiting = (view.oldest_available_at != 0).then(|| now.saturating_sub(view.oldest_available_at));

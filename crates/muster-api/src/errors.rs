@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use muster_core::{JobId, JobState, LimitSelector, Name, Refusal};
+use muster_core::{ClusterRefusal, JobId, JobState, LimitSelector, Name, NodeId, Refusal};
 use muster_proto::v1;
 use muster_raft::{ProposeError, ReadError};
 use tonic::{Code, Status};
@@ -49,6 +49,42 @@ pub enum Error {
     /// A rule of the core said no.
     #[error(transparent)]
     Refused(Refusal),
+    /// The node is drained: it takes no worker sessions.
+    #[error("this node is drained and takes no worker sessions; use another one")]
+    Drained,
+    /// Too few voters would be left that answer: the change could not be completed, or the cluster not go on after it.
+    #[error(
+        "without node {node} the cluster has {voters} voters, of which {answering} answer, and needs {needed}: bring back or \
+         remove those that do not answer first ({silent:?})"
+    )]
+    QuorumAtRisk {
+        /// The node that was to lose its vote.
+        node: NodeId,
+        /// Voters without it.
+        voters: usize,
+        /// Those of them that answer.
+        answering: usize,
+        /// A majority of them.
+        needed: usize,
+        /// Those that do not answer.
+        silent: Vec<NodeId>,
+    },
+    /// The lead cannot be handed to that node.
+    #[error("node {node} cannot take the lead: {why}")]
+    CannotLead {
+        /// The node.
+        node: NodeId,
+        /// What speaks against it.
+        why: &'static str,
+    },
+    /// The lead was offered and not taken.
+    #[error("node {node} did not take the lead in time; {now}")]
+    LeadNotTaken {
+        /// The node.
+        node: NodeId,
+        /// Who leads.
+        now: String,
+    },
     /// As much under way as is admitted.
     #[error("the server has as many {what} under way as it admits ({limit})")]
     Overloaded {
@@ -155,11 +191,17 @@ impl Error {
             Self::Refused(Refusal::OtherItemRefused { .. }) => Reason::OtherItemRefused,
             Self::Refused(Refusal::SessionClosed) => Reason::SessionClosed,
             Self::Refused(Refusal::OutOfRange { .. }) => Reason::OutOfRange,
+            Self::Refused(Refusal::RequestReused { .. }) => Reason::RequestReused,
+            Self::Refused(Refusal::Cluster(refusal)) => cluster_reason(refusal),
+            Self::Drained => Reason::NodeDrained,
+            Self::QuorumAtRisk { .. } => Reason::QuorumAtRisk,
+            Self::CannotLead { .. } => Reason::CannotLead,
+            Self::LeadNotTaken { .. } => Reason::LeadNotTaken,
             // Repeated so often that the caller is told to come back.
             Self::Refused(Refusal::SearchHistoryAgain { .. }) | Self::NotDone(_) => Reason::NotDone,
             Self::Overloaded { .. } | Self::LeaderOverloaded { .. } => Reason::Overloaded,
             Self::Stopping => Reason::Stopping,
-            Self::Unknown(_) => Reason::OutcomeUnknown,
+            Self::Refused(Refusal::RequestForgotten { .. }) | Self::Unknown(_) => Reason::OutcomeUnknown,
             Self::DeadlinePassed(_) => Reason::DeadlinePassed,
             Self::Storage(_) => Reason::StorageFailed,
             Self::Backup(muster_backup::Error::NotConfigured) => Reason::BackupsNotConfigured,
@@ -175,6 +217,8 @@ impl Error {
             Self::Overloaded { retry_after, .. } | Self::LeaderOverloaded { retry_after } => Some(*retry_after),
             Self::NotDone(_)
             | Self::Stopping
+            | Self::Drained
+            | Self::LeadNotTaken { .. }
             | Self::Unknown(_)
             | Self::Refused(Refusal::SearchHistoryAgain { .. }) => Some(RETRY_SOON),
             _ => None,
@@ -220,9 +264,51 @@ impl Error {
             }
             Self::Refused(Refusal::OtherItemRefused { item }) => vec![("item", item.to_string())],
             Self::Overloaded { what, limit, .. } => vec![("what", (*what).to_owned()), ("limit", limit.to_string())],
+            Self::QuorumAtRisk { node, silent, .. } => {
+                vec![("node", node.to_string()), ("silent", format!("{silent:?}"))]
+            }
+            Self::CannotLead { node, .. } | Self::LeadNotTaken { node, .. } => vec![("node", node.to_string())],
+            Self::Refused(Refusal::Cluster(refusal)) => cluster_facts(refusal),
             _ => Vec::new(),
         };
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
+
+fn cluster_reason(refusal: &ClusterRefusal) -> Reason {
+    match refusal {
+        ClusterRefusal::NodeIdUsed { .. } => Reason::NodeIdUsed,
+        ClusterRefusal::UnknownNode { .. } => Reason::NodeNotFound,
+        ClusterRefusal::NodeRemoved { .. } => Reason::NodeRemoved,
+        ClusterRefusal::TokenUnknown { .. }
+        | ClusterRefusal::TokenExpired { .. }
+        | ClusterRefusal::TokenUsed { .. }
+        | ClusterRefusal::AddressUnexpected { .. } => Reason::TokenInvalid,
+        ClusterRefusal::TooManyTokens { .. } => Reason::TooManyTokens,
+        ClusterRefusal::AddressTaken { .. } => Reason::AddressTaken,
+        ClusterRefusal::ChangeUnderWay { .. } => Reason::ChangeUnderWay,
+        ClusterRefusal::NoSuchChange { .. } => Reason::NoSuchChange,
+        ClusterRefusal::LastVoter { .. } | ClusterRefusal::LastUndrained { .. } => Reason::LastVoter,
+        ClusterRefusal::NotVoter { .. } | ClusterRefusal::AlreadyVoter { .. } => Reason::WrongRole,
+    }
+}
+
+fn cluster_facts(refusal: &ClusterRefusal) -> Vec<(&'static str, String)> {
+    match refusal {
+        ClusterRefusal::NodeIdUsed { node, next } => vec![("node", node.to_string()), ("next", next.to_string())],
+        ClusterRefusal::ChangeUnderWay { id, change } => {
+            vec![("change_id", id.to_string()), ("change", change.to_string())]
+        }
+        ClusterRefusal::AddressTaken { address, node } => {
+            vec![("address", address.to_string()), ("node", node.to_string())]
+        }
+        ClusterRefusal::UnknownNode { node }
+        | ClusterRefusal::NodeRemoved { node, .. }
+        | ClusterRefusal::LastVoter { node }
+        | ClusterRefusal::LastUndrained { node }
+        | ClusterRefusal::NotVoter { node }
+        | ClusterRefusal::AlreadyVoter { node } => vec![("node", node.to_string())],
+        _ => Vec::new(),
     }
 }
 
@@ -304,6 +390,7 @@ impl From<muster_node::Error> for Error {
     fn from(error: muster_node::Error) -> Self {
         match error {
             muster_node::Error::Stopping => Self::Stopping,
+            muster_node::Error::Drained => Self::Drained,
             muster_node::Error::TooManySessions { limit } => Self::Overloaded {
                 what: "worker sessions",
                 limit,
@@ -395,6 +482,13 @@ mod tests {
         let unknown = ProposeError::Unknown { reason: "x".into() };
         check(unknown.into(), Code::DeadlineExceeded, "OUTCOME_UNKNOWN", true);
         check(muster_store::Error::Closed.into(), Code::Unavailable, "STOPPING", true);
+        let under_way = ClusterRefusal::ChangeUnderWay {
+            id: 5,
+            change: "add node 4".into(),
+        };
+        let under_way = Refusal::Cluster(under_way).into();
+        check(under_way, Code::FailedPrecondition, "CHANGE_UNDER_WAY", false);
+        check(Error::Drained, Code::Unavailable, "NODE_DRAINED", true);
         let job_not_dead = Error::JobNotDead {
             job,
             state: JobState::Running,

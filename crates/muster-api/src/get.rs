@@ -18,11 +18,12 @@ impl Api {
         request: v1::GetJobRequest,
     ) -> Result<v1::GetJobResponse, Error> {
         let id = validate::job_id("id", &request.id)?;
-        self.linearize(caller.deadline).await?;
-        let tenant = self.tenant_id(&caller.tenant, caller.deadline).await?;
+        let read = self.begin_read(request.consistency, caller.deadline).await?;
+        let tenant = self.tenant_of_read(&caller.tenant)?;
         let row = self.find(tenant, id, caller.deadline).await?;
         Ok(v1::GetJobResponse {
             job: Some(convert::job(&row)),
+            freshness: read.freshness(),
         })
     }
 

@@ -80,3 +80,8 @@ pub const STREAM_FRAMES_MAX: usize = 64;
 pub const MESSAGE_BYTES_MAX: usize = 20 << 20;
 /// Longest wait of `WaitJob`.
 pub const WAIT_MAX: Duration = Duration::from_mins(10);
+
+/// Life of a join token.
+pub(crate) const TOKEN_TTL_MIN: Millis = 60_000;
+pub(crate) const TOKEN_TTL_MAX: Millis = 24 * 3_600_000;
+pub(crate) const TOKEN_TTL_DEFAULT: Millis = 15 * 60_000;

@@ -34,8 +34,8 @@ impl Api {
             states: validate::states(&request.states)?,
         };
         let size = validate::number("page_size", request.page_size, 1, PAGE_SIZE_MAX, PAGE_SIZE_DEFAULT)? as usize;
-        self.linearize(caller.deadline).await?;
-        let tenant = self.tenant_id(&caller.tenant, caller.deadline).await?;
+        let read = self.begin_read(request.consistency, caller.deadline).await?;
+        let tenant = self.tenant_of_read(&caller.tenant)?;
         let query = token::query(tenant, &filter);
         let place = match request.page_token.as_str() {
             "" => Place::Live(None),
@@ -45,6 +45,7 @@ impl Api {
         Ok(v1::ListJobsResponse {
             jobs: rows.iter().map(|row| convert::job_without_data(row)).collect(),
             next_page_token: next.map(|place| token::text(query, place)).unwrap_or_default(),
+            freshness: read.freshness(),
         })
     }
 

@@ -12,13 +12,14 @@ impl Api {
     pub(crate) async fn list_queues(
         &self,
         caller: Caller,
-        _request: v1::ListQueuesRequest,
+        request: v1::ListQueuesRequest,
     ) -> Result<v1::ListQueuesResponse, Error> {
-        self.linearize(caller.deadline).await?;
-        let tenant = self.tenant_id(&caller.tenant, caller.deadline).await?;
+        let read = self.begin_read(request.consistency, caller.deadline).await?;
+        let tenant = self.tenant_of_read(&caller.tenant)?;
         let (queues, now) = self.raft().read(|core| (core.queues(tenant), core.meta().now));
         Ok(v1::ListQueuesResponse {
             queues: queues.iter().map(|queue| convert::queue(queue, now)).collect(),
+            freshness: read.freshness(),
         })
     }
 
@@ -49,7 +50,7 @@ impl Api {
             paused,
             note,
         };
-        match self.propose(command, caller.deadline).await? {
+        match self.propose_once(caller.request, command, caller.deadline).await? {
             Reply::Done => Ok(()),
             other => Err(unexpected(&other)),
         }

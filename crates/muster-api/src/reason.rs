@@ -41,6 +41,8 @@ reasons! {
     NameInvalid "NAME_INVALID" InvalidArgument;
     /// A name that only the cluster itself may use.
     NameReserved "NAME_RESERVED" InvalidArgument;
+    /// Not an address.
+    AddressInvalid "ADDRESS_INVALID" InvalidArgument;
     /// Not a UUID.
     IdInvalid "ID_INVALID" InvalidArgument;
     /// A number that stands for nothing in this enum.
@@ -77,10 +79,40 @@ reasons! {
     OtherItemRefused "OTHER_ITEM_REFUSED" FailedPrecondition;
     /// The worker session is closed.
     SessionClosed "SESSION_CLOSED" FailedPrecondition;
+    /// No member has this id.
+    NodeNotFound "NODE_NOT_FOUND" NotFound;
+    /// The id belongs or belonged to a node.
+    NodeIdUsed "NODE_ID_USED" AlreadyExists;
+    /// Another member has this address.
+    AddressTaken "ADDRESS_TAKEN" AlreadyExists;
+    /// The request id stands for another command.
+    RequestReused "REQUEST_REUSED" AlreadyExists;
+    /// The node left the cluster.
+    NodeRemoved "NODE_REMOVED" FailedPrecondition;
+    /// Another change of the membership is under way.
+    ChangeUnderWay "CHANGE_UNDER_WAY" FailedPrecondition;
+    /// That change is not under way.
+    NoSuchChange "NO_SUCH_CHANGE" FailedPrecondition;
+    /// No voter, or none that may lead, would be left.
+    LastVoter "LAST_VOTER" FailedPrecondition;
+    /// Too few voters would be left that answer.
+    QuorumAtRisk "QUORUM_AT_RISK" FailedPrecondition;
+    /// A voter where a learner is needed, or the reverse.
+    WrongRole "WRONG_ROLE" FailedPrecondition;
+    /// The node cannot take the lead.
+    CannotLead "CANNOT_LEAD" FailedPrecondition;
+    /// The join token is not good.
+    TokenInvalid "TOKEN_INVALID" FailedPrecondition;
+    /// As many join tokens are outstanding as are kept.
+    TooManyTokens "TOO_MANY_TOKENS" ResourceExhausted;
     /// The node or the leader has as much to do as it admits.
     Overloaded "OVERLOADED" ResourceExhausted;
     /// Not done: no leader, or it could not take the call.
     NotDone "NOT_DONE" Unavailable;
+    /// The lead was offered and not taken in time.
+    LeadNotTaken "LEAD_NOT_TAKEN" Unavailable;
+    /// The node is drained; another one takes worker sessions.
+    NodeDrained "NODE_DRAINED" Unavailable;
     /// The node is stopping; another one serves.
     Stopping "STOPPING" Unavailable;
     /// It may have been done or not.

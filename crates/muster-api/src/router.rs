@@ -275,6 +275,89 @@ impl ClusterService for Api {
         self.call("get_leader", request, async |_, _| Self::get_leader(self))
             .await
     }
+
+    async fn create_join_token(
+        &self,
+        request: Request<v1::CreateJoinTokenRequest>,
+    ) -> Reply<v1::CreateJoinTokenResponse> {
+        self.call("create_join_token", request, async |caller, body| {
+            self.create_join_token(caller, body).await
+        })
+        .await
+    }
+
+    async fn list_join_tokens(&self, request: Request<v1::ListJoinTokensRequest>) -> Reply<v1::ListJoinTokensResponse> {
+        self.call("list_join_tokens", request, async |caller, _| {
+            self.list_join_tokens(caller).await
+        })
+        .await
+    }
+
+    async fn revoke_join_token(
+        &self,
+        request: Request<v1::RevokeJoinTokenRequest>,
+    ) -> Reply<v1::RevokeJoinTokenResponse> {
+        self.call("revoke_join_token", request, async |caller, body| {
+            self.revoke_join_token(caller, body).await
+        })
+        .await
+    }
+
+    async fn remove_node(&self, request: Request<v1::RemoveNodeRequest>) -> Reply<v1::RemoveNodeResponse> {
+        self.call("remove_node", request, async |caller, body| {
+            self.remove_node(caller, body).await
+        })
+        .await
+    }
+
+    async fn promote_node(&self, request: Request<v1::PromoteNodeRequest>) -> Reply<v1::PromoteNodeResponse> {
+        self.call("promote_node", request, async |caller, body| {
+            self.promote_node(caller, body).await
+        })
+        .await
+    }
+
+    async fn demote_node(&self, request: Request<v1::DemoteNodeRequest>) -> Reply<v1::DemoteNodeResponse> {
+        self.call("demote_node", request, async |caller, body| {
+            self.demote_node(caller, body).await
+        })
+        .await
+    }
+
+    async fn set_node_address(&self, request: Request<v1::SetNodeAddressRequest>) -> Reply<v1::SetNodeAddressResponse> {
+        self.call("set_node_address", request, async |caller, body| {
+            self.set_node_address(caller, body).await
+        })
+        .await
+    }
+
+    async fn abort_change(&self, request: Request<v1::AbortChangeRequest>) -> Reply<v1::AbortChangeResponse> {
+        self.call("abort_change", request, async |caller, body| {
+            self.abort_change(caller, body).await
+        })
+        .await
+    }
+
+    async fn drain_node(&self, request: Request<v1::DrainNodeRequest>) -> Reply<v1::DrainNodeResponse> {
+        self.call("drain_node", request, async |caller, body| {
+            self.drain_node(caller, body).await
+        })
+        .await
+    }
+
+    async fn undrain_node(&self, request: Request<v1::UndrainNodeRequest>) -> Reply<v1::UndrainNodeResponse> {
+        self.call("undrain_node", request, async |caller, body| {
+            self.undrain_node(caller, body).await
+        })
+        .await
+    }
+
+    async fn transfer_leader(&self, request: Request<v1::TransferLeaderRequest>) -> Reply<v1::TransferLeaderResponse> {
+        self.call("transfer_leader", request, async |caller, body| {
+            self.transfer_leader(caller, body).await
+        })
+        .await
+    }
 }
 
 #[tonic::async_trait]

@@ -134,9 +134,9 @@ impl Api {
         Ok(v1::OpenLimitKeyResponse {})
     }
 
-    /// Proposes a command that answers with nothing.
+    /// Proposes an administrative command that answers with nothing.
     pub(crate) async fn done(&self, command: Command, caller: Caller) -> Result<(), Error> {
-        match self.propose(command, caller.deadline).await? {
+        match self.propose_once(caller.request, command, caller.deadline).await? {
             Reply::Done => Ok(()),
             other => Err(unexpected(&other)),
         }

@@ -2,7 +2,6 @@
 
 use muster_core::{Command, Name, Reply, TenantSettings};
 use muster_proto::v1;
-use tokio::time::Instant;
 
 use crate::api::{Api, Caller, unexpected};
 use crate::errors::Error;
@@ -15,7 +14,7 @@ impl Api {
         request: v1::CreateTenantRequest,
     ) -> Result<v1::CreateTenantResponse, Error> {
         let (name, settings) = validate::create_tenant(request.tenant)?;
-        let tenant = self.set_tenant(name, settings, true, caller.deadline).await?;
+        let tenant = self.set_tenant(&caller, name, settings, true).await?;
         Ok(v1::CreateTenantResponse { tenant: Some(tenant) })
     }
 
@@ -29,36 +28,38 @@ impl Api {
         self.linearize(caller.deadline).await?;
         let before = self.tenant(&name, caller.deadline).await?;
         let settings = validate::update_tenant(&request, &before.settings)?;
-        let tenant = self.set_tenant(name, settings, false, caller.deadline).await?;
+        let tenant = self.set_tenant(&caller, name, settings, false).await?;
         Ok(v1::UpdateTenantResponse { tenant: Some(tenant) })
     }
 
     pub(crate) async fn list_tenants(
         &self,
         caller: Caller,
-        _request: v1::ListTenantsRequest,
+        request: v1::ListTenantsRequest,
     ) -> Result<v1::ListTenantsResponse, Error> {
-        self.linearize(caller.deadline).await?;
+        let read = self.begin_read(request.consistency, caller.deadline).await?;
         let tenants = self.raft().read(muster_core::Core::tenants);
         Ok(v1::ListTenantsResponse {
             tenants: tenants.iter().map(convert::tenant).collect(),
+            freshness: read.freshness(),
         })
     }
 
     /// Sets it, and reads it back where it was applied.
     async fn set_tenant(
         &self,
+        caller: &Caller,
         name: Name,
         settings: TenantSettings,
         create_only: bool,
-        deadline: Instant,
     ) -> Result<v1::Tenant, Error> {
+        let deadline = caller.deadline;
         let command = Command::SetTenant {
             name: name.clone(),
             settings,
             create_only,
         };
-        match self.propose(command, deadline).await? {
+        match self.propose_once(caller.request, command, deadline).await? {
             Reply::Tenant(_) => {}
             other => return Err(unexpected(&other)),
         }

@@ -9,7 +9,7 @@ mod limit;
 mod tenant;
 mod worker;
 
-pub(crate) use field::{job_id, name, number, shown, text};
+pub(crate) use field::{job_id, name, node, number, optional_address, shown, span, text};
 pub(crate) use job::{Context, job_spec, ordering_key, states};
 pub(crate) use limit::{level, limit, limit_key, limiter_name, selector};
 pub(crate) use tenant::{create_tenant, update_tenant};

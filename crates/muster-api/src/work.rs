@@ -79,12 +79,13 @@ impl Api {
     pub(crate) async fn list_workers(
         &self,
         caller: Caller,
-        _request: v1::ListWorkersRequest,
+        request: v1::ListWorkersRequest,
     ) -> Result<v1::ListWorkersResponse, Error> {
-        self.linearize(caller.deadline).await?;
+        let read = self.begin_read(request.consistency, caller.deadline).await?;
         let sessions = self.raft().read(muster_core::Core::sessions);
         Ok(v1::ListWorkersResponse {
             workers: sessions.iter().map(convert::worker).collect(),
+            freshness: read.freshness(),
         })
     }
 }
@@ -150,6 +151,7 @@ fn outputs(receiver: SessionReceiver, failure: Failure) -> Answers<v1::WorkRespo
         let error = match receiver.end() {
             Some(SessionEnd::Bye) => return None,
             Some(SessionEnd::Shutdown) => Error::Stopping,
+            Some(SessionEnd::Drained) => Error::Drained,
             Some(SessionEnd::Failed) => Error::NotDone("the session failed on this node; open a new one".to_owned()),
             Some(SessionEnd::Lost) | None => Error::Refused(muster_core::Refusal::SessionClosed),
         };
@@ -180,6 +182,7 @@ fn frame(output: &SessionOutput) -> v1::NodeFrame {
                 .into(),
             })
             .collect(),
+        go_elsewhere: output.leave,
     }
 }
 

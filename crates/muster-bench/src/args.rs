@@ -24,6 +24,8 @@ pub enum Scenario {
     Snapshot,
     /// Backups under load while --jobs are queued, verify, restore (with --spawn); the last one: the restored cluster stays
     Backup,
+    /// Callers that each read one job time after time, linearizable and stale
+    Read,
 }
 
 impl Scenario {
@@ -65,7 +67,7 @@ pub struct BenchArgs {
     /// Tenant of the jobs
     #[arg(long, default_value = "default")]
     pub tenant: String,
-    /// Numbers of callers for enqueue, each 1-10,000; the first one from 64 up is also that of the producers of life
+    /// Numbers of callers for enqueue and read, each 1-10,000; the first one from 64 up is also that of the producers of life
     #[arg(long, value_delimiter = ',', default_values_t = [1, 64, 256])]
     pub callers: Vec<u32>,
     /// Jobs at once for drain, life and start, 1-10,000

@@ -10,7 +10,7 @@ use crate::cluster::Cluster;
 use crate::probe;
 use crate::process;
 use crate::report::Report;
-use crate::scenario::{Bench, batch, drain, enqueue, life, start, upkeep};
+use crate::scenario::{Bench, batch, drain, enqueue, life, read, start, upkeep};
 
 /// Measures and prints to standard output.
 pub async fn run(args: BenchArgs) -> Result<()> {
@@ -85,6 +85,13 @@ async fn on_this_thread(args: &BenchArgs) -> Result<Report> {
             Scenario::Batch => figures.push(batch::run(&mut bench).await?),
             Scenario::Drain => figures.push(drain::run(&mut bench).await?),
             Scenario::Life => figures.push(life::run(&mut bench).await?),
+            Scenario::Read => {
+                for callers in &args.callers {
+                    for stale in [false, true] {
+                        figures.push(read::run(&mut bench, *callers, stale).await?);
+                    }
+                }
+            }
             Scenario::Start => {
                 for rate in &args.rate {
                     figures.push(start::run(&mut bench, *rate).await?);

@@ -26,6 +26,8 @@ enum Cause {
         message: String,
         exit_code: u8,
     },
+    /// It was begun, and came to nothing.
+    Undone(String),
 }
 
 impl Failure {
@@ -57,6 +59,15 @@ impl Failure {
         }
     }
 
+    /// A change that was begun and came to nothing.
+    pub(crate) fn undone(action: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            action: action.into(),
+            cause: Cause::Undone(message.into()),
+            hint: None,
+        }
+    }
+
     /// What to do if the outcome is unknown.
     pub(crate) fn if_unknown(mut self, hint: impl Into<String>) -> Self {
         if self.call().is_some_and(Error::is_unknown) {
@@ -69,7 +80,7 @@ impl Failure {
     fn call(&self) -> Option<&Error> {
         match &self.cause {
             Cause::Call(error) => Some(error),
-            Cause::Usage(_) | Cause::Local { .. } => None,
+            Cause::Usage(_) | Cause::Local { .. } | Cause::Undone(_) => None,
         }
     }
 
@@ -79,6 +90,7 @@ impl Failure {
             return exit_code;
         }
         match self.call() {
+            None if matches!(self.cause, Cause::Undone(_)) => exit::FAILED,
             None | Some(Error::Invalid { .. } | Error::Encode { .. }) => exit::USAGE,
             Some(Error::Unknown(_)) => exit::UNKNOWN,
             Some(Error::JobEnded { .. }) => exit::NOT_SUCCEEDED,
@@ -106,7 +118,7 @@ impl Failure {
                 Error::NotDone(reason) => reason.to_string(),
                 error => error.to_string(),
             },
-            Cause::Usage(message) | Cause::Local { message, .. } => message.clone(),
+            Cause::Usage(message) | Cause::Local { message, .. } | Cause::Undone(message) => message.clone(),
         }
     }
 

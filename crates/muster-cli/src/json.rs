@@ -3,7 +3,10 @@
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use muster_client::{ClusterStatus, Enqueued, JobInfo, OrderingPolicy, QueueInfo, TenantInfo, WorkerInfo};
+use muster_client::{
+    ClusterStatus, Enqueued, JobInfo, JoinTokenInfo, MembershipChange, OrderingPolicy, QueueInfo, Stale, TenantInfo,
+    WorkerInfo,
+};
 use serde_json::{Value, json};
 
 pub(crate) fn enqueued(enqueued: &Enqueued) -> Value {
@@ -118,6 +121,9 @@ pub(crate) fn status(status: &ClusterStatus) -> Value {
                 "peer_address": member.peer_address,
                 "matched_index": member.matched_index,
                 "reachable": member.reachable,
+                "drained": member.drained,
+                "drain_note": member.drain_note,
+                "worker_sessions": member.worker_sessions,
             })
         })
         .collect();
@@ -139,6 +145,47 @@ pub(crate) fn status(status: &ClusterStatus) -> Value {
         // As text: scripts that read numbers as floating point would lose digits.
         "state_hash": format!("{:016x}", status.state_hash),
         "durability": status.durability,
+        "membership_index": status.membership_index,
+        "joint": status.joint,
+        "change": status.change.as_ref().map(change),
+        "last_change": status.last_change.as_ref().map(change),
+        "next_node_id": status.next_node_id,
+    })
+}
+
+pub(crate) fn change(change: &MembershipChange) -> Value {
+    json!({
+        "id": change.id,
+        "change": change.change,
+        "node_id": change.node_id,
+        "begun_at": instant(change.begun_at),
+        "ended_at": instant(change.ended_at),
+        "outcome": change.outcome,
+        "reason": change.reason,
+        "stage": change.stage,
+    })
+}
+
+pub(crate) fn token(token: &JoinTokenInfo) -> Value {
+    json!({
+        "node_id": token.node_id,
+        "created_at": instant(token.created_at),
+        "expires_at": instant(token.expires_at),
+        "learner": token.learner,
+        "replaces_node_id": token.replaces,
+    })
+}
+
+/// A stale answer: as it would be otherwise, and how old it may be.
+pub(crate) fn stale<T>(answer: Value, stale: &Stale<T>) -> Value {
+    json!({
+        "answer": answer,
+        "freshness": {
+            "applied_index": stale.applied_index,
+            "age_ms": stale.age.map(millis),
+            "applied_at": instant(stale.applied_at),
+            "node_id": stale.node_id,
+        },
     })
 }
 

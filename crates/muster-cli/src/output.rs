@@ -3,9 +3,11 @@
 use std::io::{IsTerminal, Write};
 
 use comfy_table::{Attribute, Cell, ContentArrangement, Table, presets};
+use muster_client::Stale;
 use serde_json::Value;
 
 use crate::args::Format;
+use crate::{json, table};
 
 /// How to print.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +29,7 @@ impl Output {
     pub(crate) fn rows(self, value: Value, headings: &[&str], rows: Vec<Vec<String>>) {
         match self.format {
             Format::Json => self.json(&value),
-            Format::Table => line(&table(headings, rows, self.terminal)),
+            Format::Table => line(&plain(headings, rows, self.terminal)),
         }
     }
 
@@ -37,6 +39,23 @@ impl Output {
             Format::Json => self.json(&value),
             Format::Table => line(text),
         }
+    }
+
+    /// The same of an answer that may be stale.
+    pub(crate) fn rows_of<T>(self, value: Value, headings: &[&str], rows: Vec<Vec<String>>, stale: Option<&Stale<T>>) {
+        match stale {
+            None => self.rows(value, headings, rows),
+            Some(stale) => {
+                self.rows(json::stale(value, stale), headings, rows);
+                self.remark(&table::stale(stale));
+            }
+        }
+    }
+
+    /// Like [`Output::text`], of a stale answer.
+    pub(crate) fn stale_text<T>(self, value: Value, text: &str, stale: &Stale<T>) {
+        self.text(json::stale(value, stale), text);
+        self.remark(&table::stale(stale));
     }
 
     /// A remark for people, on standard error.
@@ -61,7 +80,7 @@ fn line(text: &str) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-fn table(headings: &[&str], rows: Vec<Vec<String>>, terminal: bool) -> String {
+fn plain(headings: &[&str], rows: Vec<Vec<String>>, terminal: bool) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     if terminal {
@@ -94,7 +113,7 @@ mod tests {
             vec!["a-longer-name".to_owned(), "12".to_owned()],
         ];
         assert_eq!(
-            table(&["QUEUE", "RUNNING"], rows, false),
+            plain(&["QUEUE", "RUNNING"], rows, false),
             "QUEUE          RUNNING\nmail           3\na-longer-name  12"
         );
     }

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
-use muster_client::{ClusterStatus, JobInfo, OrderingPolicy, QueueInfo, TenantInfo, WorkerInfo};
+use muster_client::{
+    ClusterStatus, JobInfo, JoinTokenInfo, MembershipChange, OrderingPolicy, QueueInfo, Stale, TenantInfo, WorkerInfo,
+};
 
 use crate::human;
 use crate::json;
@@ -230,7 +232,30 @@ pub(crate) fn worker(worker: &WorkerInfo, now: SystemTime) -> Vec<String> {
     ]
 }
 
-pub(crate) const MEMBERS: [&str; 6] = ["NODE", "ROLE", "REACHABLE", "LOG", "API", "PEER"];
+/// How old a stale answer may be.
+pub(crate) fn stale<T>(stale: &Stale<T>) -> String {
+    let age = stale.age.map_or_else(
+        || "of unknown age".to_owned(),
+        |age| format!("at most {} old", human::duration(age)),
+    );
+    let index = human::count(stale.applied_index);
+    format!("as node {} knew it, {age}: log index {index}", stale.node_id)
+}
+
+pub(crate) const TOKENS: [&str; 4] = ["NODE", "EXPIRES", "AS", "REPLACES"];
+
+pub(crate) fn token(token: &JoinTokenInfo, now: SystemTime) -> Vec<String> {
+    vec![
+        token.node_id.to_string(),
+        human::relative(token.expires_at, now),
+        if token.learner { "learner" } else { "voter" }.to_owned(),
+        token
+            .replaces
+            .map_or_else(|| "-".to_owned(), |node| format!("node {node}")),
+    ]
+}
+
+pub(crate) const MEMBERS: [&str; 8] = ["NODE", "ROLE", "REACHABLE", "LOG", "WORKERS", "API", "PEER", "NOTE"];
 
 pub(crate) fn members(status: &ClusterStatus) -> Vec<Vec<String>> {
     let row = |member: &muster_client::MemberInfo| {
@@ -248,8 +273,14 @@ pub(crate) fn members(status: &ClusterStatus) -> Vec<Vec<String>> {
             }
             .to_owned(),
             matched.map_or_else(|| "?".to_owned(), human::count),
+            human::count(member.worker_sessions.into()),
             member.api_address.clone(),
             member.peer_address.clone(),
+            match (member.drained, member.drain_note.as_str()) {
+                (false, _) => String::new(),
+                (true, "") => "drained".to_owned(),
+                (true, note) => format!("drained: {}", human::shorten(note, 40)),
+            },
         ]
     };
     status.members.iter().map(row).collect()
@@ -260,22 +291,68 @@ pub(crate) fn status(status: &ClusterStatus) -> String {
     let leader = status
         .leader_id
         .map_or_else(|| "none known".to_owned(), |id| format!("node {id}"));
-    format!(
-        "cluster     {}\nleader      {leader} in term {}\nanswered by node {}, version {}\nlog         last {}, committed {}, applied {}\nlive jobs   {} scheduled, {} blocked, {} available, {} running, {} retrying\ndurability  {}\n",
-        status.cluster_id,
-        status.term,
-        status.node_id,
-        status.version,
-        human::count(status.last_log_index),
-        human::count(status.committed_index),
-        human::count(status.applied_index),
-        human::count(status.scheduled),
-        human::count(status.blocked),
-        human::count(status.available),
-        human::count(status.running),
-        human::count(status.retrying),
-        status.durability,
-    )
+    let mut lines = vec![
+        ("cluster", status.cluster_id.clone()),
+        ("leader", format!("{leader} in term {}", status.term)),
+        (
+            "answered by",
+            format!("node {}, version {}", status.node_id, status.version),
+        ),
+        (
+            "log",
+            format!(
+                "last {}, committed {}, applied {}",
+                human::count(status.last_log_index),
+                human::count(status.committed_index),
+                human::count(status.applied_index)
+            ),
+        ),
+        (
+            "live jobs",
+            format!(
+                "{} scheduled, {} blocked, {} available, {} running, {} retrying",
+                human::count(status.scheduled),
+                human::count(status.blocked),
+                human::count(status.available),
+                human::count(status.running),
+                human::count(status.retrying)
+            ),
+        ),
+        ("durability", status.durability.clone()),
+    ];
+    if let Some(change) = &status.change {
+        lines.push(("change", under_way(change, status.joint)));
+    } else if status.joint {
+        lines.push((
+            "change",
+            "the membership is half-way; the next leader completes it".to_owned(),
+        ));
+    }
+    if let Some(change) = &status.last_change {
+        let reason = if change.reason.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", change.reason)
+        };
+        lines.push(("last change", format!("{}: {}{reason}", change.change, change.outcome)));
+    }
+    lines.push(("next node", status.next_node_id.to_string()));
+    let mut text = String::new();
+    for (name, value) in lines {
+        let _ = writeln!(text, "{name:<12}{value}");
+    }
+    text
+}
+
+fn under_way(change: &MembershipChange, joint: bool) -> String {
+    let mut text = format!("{}: {}", change.change, change.outcome);
+    if !change.stage.is_empty() {
+        let _ = write!(text, ", {}", change.stage);
+    }
+    if joint {
+        text.push_str(", half-way");
+    }
+    text
 }
 
 #[cfg(test)]
@@ -388,6 +465,31 @@ payload       12 B of application/json: {\"to\":\"ada\"}";
     }
 
     #[test]
+    fn a_change_under_way_is_told() {
+        let status_with = |stage: &str, joint| ClusterStatus {
+            change: Some(MembershipChange {
+                change: "add node 4".into(),
+                outcome: "under way",
+                stage: stage.into(),
+                ..MembershipChange::default()
+            }),
+            joint,
+            ..ClusterStatus::default()
+        };
+        let text = status(&status_with(
+            "waiting for node 4 to catch up, 120 entries are missing",
+            false,
+        ));
+        assert!(
+            text.contains(
+                "change      add node 4: under way, waiting for node 4 to catch up, 120 entries are missing\n"
+            ),
+            "{text}"
+        );
+        assert!(status(&status_with("", true)).contains("add node 4: under way, half-way\n"));
+    }
+
+    #[test]
     fn members_as_the_leader_sees_them() {
         let member = |node_id, role, matched_index, reachable| MemberInfo {
             node_id,
@@ -396,6 +498,13 @@ payload       12 B of application/json: {\"to\":\"ada\"}";
             reachable,
             api_address: format!("127.0.0.1:700{node_id}"),
             peer_address: format!("127.0.0.1:710{node_id}"),
+            worker_sessions: 3,
+            drained: node_id == 2,
+            drain_note: if node_id == 2 {
+                "new disk".to_owned()
+            } else {
+                String::new()
+            },
         };
         let status = ClusterStatus {
             node_id: 1,
@@ -407,8 +516,11 @@ payload       12 B of application/json: {\"to\":\"ada\"}";
             ..ClusterStatus::default()
         };
         let rows = members(&status);
-        assert_eq!(rows[0].join(" "), "1 leader yes 1,500 127.0.0.1:7001 127.0.0.1:7101");
-        assert_eq!(rows[1].join(" "), "2 follower no 1,499 127.0.0.1:7002 127.0.0.1:7102");
+        assert_eq!(rows[0].join(" "), "1 leader yes 1,500 3 127.0.0.1:7001 127.0.0.1:7101 ");
+        assert_eq!(
+            rows[1].join(" "),
+            "2 follower no 1,499 3 127.0.0.1:7002 127.0.0.1:7102 drained: new disk"
+        );
         assert_eq!(MEMBERS.len(), rows[0].len());
     }
 }

@@ -1,14 +1,15 @@
-//! Calls about queues, tenants, workers and the cluster.
+//! Calls about queues, tenants and workers.
 
 use muster_proto::v1;
-use muster_proto::v1::cluster_service_client::ClusterServiceClient;
 use muster_proto::v1::queue_service_client::QueueServiceClient;
 use muster_proto::v1::tenant_service_client::TenantServiceClient;
 use muster_proto::v1::worker_service_client::WorkerServiceClient;
 
+use crate::call::RequestId;
 use crate::client::Client;
 use crate::error::Result;
-use crate::views::{ClusterStatus, QueueInfo, TenantInfo, WorkerInfo};
+use crate::stale::{Answer, Consistency};
+use crate::views::{QueueInfo, TenantInfo, WorkerInfo};
 
 /// A tenant to be created. What is not set has the cluster's default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,14 +44,21 @@ pub struct TenantChange {
 impl Client {
     /// Queues of the tenant that have jobs or settings.
     pub async fn queues(&self) -> Result<Vec<QueueInfo>> {
+        Ok(self.read_queues(Consistency::Linearizable).await?.0)
+    }
+
+    pub(crate) async fn read_queues(&self, consistency: Consistency) -> Result<Answer<Vec<QueueInfo>>> {
+        let message = v1::ListQueuesRequest {
+            consistency: consistency.to_proto(),
+        };
         let response = self
-            .call(|channel, envelope| async move {
-                QueueServiceClient::new(channel)
-                    .list_queues(envelope.wrap(v1::ListQueuesRequest {}))
-                    .await
+            .read(consistency, |channel, envelope| {
+                let request = envelope.wrap(message);
+                async move { QueueServiceClient::new(channel).list_queues(request).await }
             })
             .await?;
-        Ok(response.queues.into_iter().map(QueueInfo::from).collect())
+        let queues = response.queues.into_iter().map(QueueInfo::from).collect();
+        Ok((queues, response.freshness))
     }
 
     /// No job of the queue starts any more; what runs goes on. `note` (at most 1 KiB) tells the next operator why.
@@ -59,8 +67,9 @@ impl Client {
             queue: queue.to_owned(),
             note: note.to_owned(),
         };
+        let id = RequestId::new();
         self.call(|channel, envelope| {
-            let request = envelope.wrap(message.clone());
+            let request = envelope.wrap_as(id, message.clone());
             async move { QueueServiceClient::new(channel).pause_queue(request).await }
         })
         .await
@@ -72,8 +81,9 @@ impl Client {
         let message = v1::ResumeQueueRequest {
             queue: queue.to_owned(),
         };
+        let id = RequestId::new();
         self.call(|channel, envelope| {
-            let request = envelope.wrap(message.clone());
+            let request = envelope.wrap_as(id, message.clone());
             async move { QueueServiceClient::new(channel).resume_queue(request).await }
         })
         .await
@@ -90,9 +100,10 @@ impl Client {
                 ..v1::Tenant::default()
             }),
         };
+        let id = RequestId::new();
         let response = self
             .call(|channel, envelope| {
-                let request = envelope.wrap(message.clone());
+                let request = envelope.wrap_as(id, message.clone());
                 async move { TenantServiceClient::new(channel).create_tenant(request).await }
             })
             .await?;
@@ -106,9 +117,10 @@ impl Client {
             weight: change.weight,
             payload_bytes_max: change.payload_bytes_max,
         };
+        let id = RequestId::new();
         let response = self
             .call(|channel, envelope| {
-                let request = envelope.wrap(message.clone());
+                let request = envelope.wrap_as(id, message.clone());
                 async move { TenantServiceClient::new(channel).update_tenant(request).await }
             })
             .await?;
@@ -117,47 +129,39 @@ impl Client {
 
     /// All tenants with their settings and counts.
     pub async fn tenants(&self) -> Result<Vec<TenantInfo>> {
+        Ok(self.read_tenants(Consistency::Linearizable).await?.0)
+    }
+
+    pub(crate) async fn read_tenants(&self, consistency: Consistency) -> Result<Answer<Vec<TenantInfo>>> {
+        let message = v1::ListTenantsRequest {
+            consistency: consistency.to_proto(),
+        };
         let response = self
-            .call(|channel, envelope| async move {
-                TenantServiceClient::new(channel)
-                    .list_tenants(envelope.wrap(v1::ListTenantsRequest {}))
-                    .await
+            .read(consistency, |channel, envelope| {
+                let request = envelope.wrap(message);
+                async move { TenantServiceClient::new(channel).list_tenants(request).await }
             })
             .await?;
-        Ok(response.tenants.into_iter().map(TenantInfo::from).collect())
+        let tenants = response.tenants.into_iter().map(TenantInfo::from).collect();
+        Ok((tenants, response.freshness))
     }
 
     /// Open worker sessions in the cluster.
     pub async fn workers(&self) -> Result<Vec<WorkerInfo>> {
-        let response = self
-            .call(|channel, envelope| async move {
-                WorkerServiceClient::new(channel)
-                    .list_workers(envelope.wrap(v1::ListWorkersRequest {}))
-                    .await
-            })
-            .await?;
-        Ok(response.workers.into_iter().map(WorkerInfo::from).collect())
+        Ok(self.read_workers(Consistency::Linearizable).await?.0)
     }
 
-    /// Members, roles and positions, as the node that answers sees them: the leader when it can be reached.
-    pub async fn cluster_status(&self) -> Result<ClusterStatus> {
+    pub(crate) async fn read_workers(&self, consistency: Consistency) -> Result<Answer<Vec<WorkerInfo>>> {
+        let message = v1::ListWorkersRequest {
+            consistency: consistency.to_proto(),
+        };
         let response = self
-            .call(|channel, envelope| async move {
-                ClusterServiceClient::new(channel)
-                    .get_status(envelope.wrap(v1::GetStatusRequest {}))
-                    .await
+            .read(consistency, |channel, envelope| {
+                let request = envelope.wrap(message);
+                async move { WorkerServiceClient::new(channel).list_workers(request).await }
             })
             .await?;
-        Ok(response.into())
-    }
-
-    /// The status as the node at `address` alone sees it, for a look at each node in turn.
-    pub async fn node_status(&self, address: &str) -> Result<ClusterStatus> {
-        let client = Self::builder()
-            .addresses([address])
-            .tenant(self.tenant())
-            .deadline(self.members().timing().attempt)
-            .connect_lazy()?;
-        client.cluster_status().await
+        let workers = response.workers.into_iter().map(WorkerInfo::from).collect();
+        Ok((workers, response.freshness))
     }
 }

@@ -13,9 +13,30 @@ use crate::members::{Members, jittered};
 
 /// Metadata key that names the tenant.
 pub(crate) const TENANT: &str = "muster-tenant";
+/// Metadata key that names a request that changes something, so that its repeats are recognised.
+const REQUEST_ID: &str = "muster-request-id";
 /// First wait after an attempt that the cluster turned away, doubled with each further one.
 const RETRY: Duration = Duration::from_millis(20);
 const RETRY_MAX: Duration = Duration::from_millis(500);
+
+/// Names a call that changes something: the same in all of its attempts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestId(uuid::Uuid);
+
+impl RequestId {
+    pub(crate) fn new() -> Self {
+        Self(uuid::Uuid::from_u128(rand::random()))
+    }
+}
+
+/// Which node is asked first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prefer {
+    /// The leader, when it is known.
+    Leader,
+    /// Any, in turn.
+    Any,
+}
 
 /// What goes with every request.
 #[derive(Clone, Debug)]
@@ -31,6 +52,16 @@ impl Envelope {
         request.set_timeout(self.timeout);
         request
     }
+
+    /// The same for one that changes something.
+    pub(crate) fn wrap_as<T>(&self, id: RequestId, message: T) -> Request<T> {
+        let mut request = self.wrap(message);
+        // A UUID is always good metadata.
+        if let Ok(id) = id.0.to_string().parse() {
+            request.metadata_mut().insert(REQUEST_ID, id);
+        }
+        request
+    }
 }
 
 /// A request that names the tenant and has no time limit of its own.
@@ -44,6 +75,7 @@ pub(crate) fn stream_request<T>(message: T, tenant: &MetadataValue<Ascii>) -> Re
 pub(crate) async fn call<T, F, Fut>(
     members: &Members,
     tenant: &MetadataValue<Ascii>,
+    prefer: Prefer,
     deadline: Instant,
     attempt_time: Duration,
     send: F,
@@ -56,7 +88,7 @@ where
     let mut turned_away = 0;
     let mut last: Option<Reason> = None;
     loop {
-        let pick = members.pick();
+        let pick = members.pick_as(prefer);
         let now = Instant::now();
         if now + pick.wait >= deadline {
             let reason =

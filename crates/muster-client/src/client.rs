@@ -9,7 +9,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
 
-use crate::call::{self, Envelope};
+use crate::call::{self, Envelope, Prefer};
 use crate::error::{Error, Result, local};
 use crate::members::{Members, Timing, normalise};
 use crate::producer::Producer;
@@ -124,7 +124,27 @@ impl Client {
         F: Fn(Channel, Envelope) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
-        call::call(&self.shared.members, &self.shared.tenant, deadline, attempt_time, send).await
+        self.call_as(Prefer::Leader, deadline, attempt_time, send).await
+    }
+
+    /// The same with a say in which node is asked first.
+    pub(crate) async fn call_as<T, F, Fut>(
+        &self,
+        prefer: Prefer,
+        deadline: Instant,
+        attempt_time: Duration,
+        send: F,
+    ) -> Result<T>
+    where
+        F: Fn(Channel, Envelope) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let shared = &self.shared;
+        let result = call::call(&shared.members, &shared.tenant, prefer, deadline, attempt_time, send).await;
+        if result.is_ok() {
+            shared.members.refresh_if_due();
+        }
+        result
     }
 }
 

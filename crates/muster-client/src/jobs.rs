@@ -16,6 +16,7 @@ use crate::error::{Attempt, Error, Result, local, settle};
 use crate::id::JobId;
 use crate::job::{Enqueue, Job, RawJob, decode_output};
 use crate::producer::Entry;
+use crate::stale::{Answer, Consistency};
 use crate::states::JobState;
 use crate::views::{JobInfo, JobPage};
 
@@ -242,34 +243,48 @@ impl Client {
 
     /// A job, live or from history.
     pub async fn get(&self, id: JobId) -> Result<JobInfo> {
+        Ok(self.read_job(id, Consistency::Linearizable).await?.0)
+    }
+
+    pub(crate) async fn read_job(&self, id: JobId, consistency: Consistency) -> Result<Answer<JobInfo>> {
+        let message = v1::GetJobRequest {
+            id: id.to_string(),
+            consistency: consistency.to_proto(),
+        };
         let response = self
-            .call(|channel, envelope| {
-                let request = envelope.wrap(v1::GetJobRequest { id: id.to_string() });
+            .read(consistency, |channel, envelope| {
+                let request = envelope.wrap(message.clone());
                 async move { service(channel).get_job(request).await }
             })
             .await?;
-        found(response.job)
+        Ok((found(response.job)?, response.freshness))
     }
 
     /// A page of the tenant's jobs, without payloads: live ones first, then ended ones, newest first within each.
     pub async fn list(&self, filter: &ListJobs) -> Result<JobPage> {
+        Ok(self.read_jobs(filter, Consistency::Linearizable).await?.0)
+    }
+
+    pub(crate) async fn read_jobs(&self, filter: &ListJobs, consistency: Consistency) -> Result<Answer<JobPage>> {
         let request = v1::ListJobsRequest {
             queue: filter.queue.clone().unwrap_or_default(),
             kind: filter.kind.clone().unwrap_or_default(),
             states: filter.states.iter().map(|state| state.to_proto()).collect(),
             page_size: filter.page_size,
             page_token: filter.page.clone().unwrap_or_default(),
+            consistency: consistency.to_proto(),
         };
         let response = self
-            .call(|channel, envelope| {
+            .read(consistency, |channel, envelope| {
                 let request = envelope.wrap(request.clone());
                 async move { service(channel).list_jobs(request).await }
             })
             .await?;
-        Ok(JobPage {
+        let page = JobPage {
             jobs: response.jobs.into_iter().map(JobInfo::from).collect(),
             next: (!response.next_page_token.is_empty()).then_some(response.next_page_token),
-        })
+        };
+        Ok((page, response.freshness))
     }
 
     /// Waits until the job has ended, at most `timeout`: then [`Error::StillLive`].

@@ -46,6 +46,7 @@ mod admin;
 mod backup;
 mod call;
 mod client;
+mod cluster;
 mod error;
 mod id;
 mod job;
@@ -53,6 +54,7 @@ mod jobs;
 mod limits;
 mod members;
 mod producer;
+mod stale;
 mod states;
 mod views;
 #[cfg(feature = "worker")]
@@ -61,15 +63,15 @@ mod worker;
 pub use admin::{NewTenant, TenantChange};
 pub use backup::{ArchiveInfo, BackupInfo, BackupProgress, BackupStatus};
 pub use client::{Client, ClientBuilder, DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_DEADLINE};
+pub use cluster::{ClusterStatus, JoinToken, JoinTokenInfo, MemberInfo, MembershipChange, NewNode};
 pub use error::{Error, Reason, Result};
 pub use id::JobId;
 pub use job::{Backoff, Enqueue, Job, OrderingPolicy, RawJob};
 pub use jobs::{Enqueued, JobHandle, ListJobs};
 pub use limits::{HeldOrder, Limit, LimitInfo, LimitLevel, LimitSelector, LimiterInfo, LimiterState, RateLimit};
+pub use stale::{Stale, StaleReads};
 pub use states::{JobState, Priority};
 pub use tonic::Code;
-pub use views::{
-    ClusterStatus, JobFailure, JobInfo, JobPage, MemberInfo, QueueInfo, TenantInfo, TenantTotals, WorkerInfo,
-};
+pub use views::{JobFailure, JobInfo, JobPage, QueueInfo, TenantInfo, TenantTotals, WorkerInfo};
 #[cfg(feature = "worker")]
 pub use worker::{Context, JobError, RawPayload, StopReason, Worker, WorkerBuilder, WorkerStats, shutdown_signal};

@@ -9,6 +9,7 @@ use muster_proto::v1::limit_service_client::LimitServiceClient;
 use muster_proto::v1::queue_service_client::QueueServiceClient;
 use serde::{Deserialize, Serialize};
 
+use crate::call::RequestId;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::views::{duration, time};
@@ -330,9 +331,10 @@ impl Client {
         let message = v1::SetLimitRequest {
             limit: Some(limit.to_proto()),
         };
+        let id = RequestId::new();
         let response = self
             .call(|channel, envelope| {
-                let request = envelope.wrap(message.clone());
+                let request = envelope.wrap_as(id, message.clone());
                 async move { LimitServiceClient::new(channel).set_limit(request).await }
             })
             .await?;
@@ -346,8 +348,9 @@ impl Client {
             tenants: selector.tenants.clone(),
             names: selector.names.clone(),
         };
+        let id = RequestId::new();
         self.call(|channel, envelope| {
-            let request = envelope.wrap(message.clone());
+            let request = envelope.wrap_as(id, message.clone());
             async move { LimitServiceClient::new(channel).delete_limit(request).await }
         })
         .await
@@ -394,8 +397,9 @@ impl Client {
     /// Opens a limit key that workers reported as throttled, before its time.
     pub async fn open_limit_key(&self, key: &str) -> Result<()> {
         let message = v1::OpenLimitKeyRequest { key: key.to_owned() };
+        let id = RequestId::new();
         self.call(|channel, envelope| {
-            let request = envelope.wrap(message.clone());
+            let request = envelope.wrap_as(id, message.clone());
             async move { LimitServiceClient::new(channel).open_limit_key(request).await }
         })
         .await
@@ -435,8 +439,9 @@ impl Client {
             queue: queue.to_owned(),
             ordering_key: ordering_key.to_owned(),
         };
+        let id = RequestId::new();
         self.call(|channel, envelope| {
-            let request = envelope.wrap(message.clone());
+            let request = envelope.wrap_as(id, message.clone());
             async move { QueueServiceClient::new(channel).release_order(request).await }
         })
         .await

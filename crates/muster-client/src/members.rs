@@ -1,5 +1,6 @@
 //! The nodes the client knows: which one leads, which ones to leave alone for a while.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_proto::v1;
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::call::Prefer;
 use crate::error::{Reason, local};
 
 /// Nodes remembered at most; seeds come first.
@@ -17,6 +19,8 @@ const NODES_MAX: usize = 64;
 /// First pause after a node failed, doubled with each further failure.
 const PENALTY: Duration = Duration::from_millis(50);
 const PENALTY_MAX: Duration = Duration::from_secs(5);
+/// A client in use asks this often who the members are: those it began with may be gone one day.
+const LEARN_EVERY: Duration = Duration::from_secs(15);
 /// Longest sleep before some node is tried again, whatever its penalty.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 /// Streams carry frames of up to 16 MiB.
@@ -41,11 +45,16 @@ struct State {
     nodes: Vec<Node>,
     leader: Option<String>,
     turn: usize,
+    /// Log index of the newest membership that a node told.
+    membership: u64,
+    learned_at: Option<Instant>,
 }
 
 struct Node {
     address: String,
     seed: bool,
+    /// The newest membership does not have it: it is asked when all others fail.
+    retired: bool,
     channel: Option<Channel>,
     failures: u32,
     avoid_until: Option<Instant>,
@@ -56,6 +65,7 @@ impl Node {
         Self {
             address,
             seed,
+            retired: false,
             channel: None,
             failures: 0,
             avoid_until: None,
@@ -82,6 +92,8 @@ impl Members {
                 nodes,
                 leader: None,
                 turn: 0,
+                membership: 0,
+                learned_at: None,
             }),
         }
     }
@@ -92,10 +104,15 @@ impl Members {
 
     /// The leader when it is known and not failing, else the others in turn.
     pub(crate) fn pick(&self) -> Pick {
+        self.pick_as(Prefer::Leader)
+    }
+
+    pub(crate) fn pick_as(&self, prefer: Prefer) -> Pick {
         let now = Instant::now();
         let mut state = self.state.lock();
         let state = &mut *state;
         if let Some(leader) = &state.leader
+            && prefer == Prefer::Leader
             && let Some(node) = state.nodes.iter().find(|node| &node.address == leader)
             && node.is_free(now)
         {
@@ -105,15 +122,21 @@ impl Members {
             };
         }
         let count = state.nodes.len();
-        for step in 0..count {
-            let at = (state.turn + step) % count;
-            if let Some(node) = state.nodes.get(at)
-                && node.is_free(now)
-            {
-                return Pick {
-                    address: node.address.clone(),
-                    wait: Duration::ZERO,
-                };
+        for retired in [false, true] {
+            for step in 0..count {
+                let at = (state.turn + step) % count;
+                if let Some(node) = state.nodes.get(at)
+                    && node.retired == retired
+                    && node.is_free(now)
+                {
+                    if prefer == Prefer::Any {
+                        state.turn = at + 1;
+                    }
+                    return Pick {
+                        address: node.address.clone(),
+                        wait: Duration::ZERO,
+                    };
+                }
             }
         }
         let soonest = state.nodes.iter().min_by_key(|node| node.avoid_until);
@@ -220,8 +243,17 @@ impl Members {
         moved
     }
 
-    /// Takes over the list of members that a node gave.
+    /// Takes over the list of members that a node gave, unless a newer one is known: a node that left, or lags, may tell
+    /// old ones.
     pub(crate) fn learn(&self, from: &str, status: &v1::GetStatusResponse) {
+        {
+            let mut state = self.state.lock();
+            if status.membership_index < state.membership {
+                return;
+            }
+            state.membership = status.membership_index;
+            state.learned_at = Some(Instant::now());
+        }
         let mut listed = Vec::new();
         for member in &status.members {
             if let Some(address) = normalise(&member.api_address) {
@@ -240,6 +272,9 @@ impl Members {
         state
             .nodes
             .retain(|node| node.seed || listed.contains(&node.address) || leader.as_ref() == Some(&node.address));
+        for node in &mut state.nodes {
+            node.retired = !listed.contains(&node.address);
+        }
         for address in listed {
             if state.nodes.len() < NODES_MAX && !state.nodes.iter().any(|node| node.address == address) {
                 state.nodes.push(Node::new(address, false));
@@ -265,6 +300,25 @@ impl Members {
         self.answered(address);
         self.learn(address, &status);
         Ok(status)
+    }
+
+    /// Asks in the background who the members are, now and then.
+    pub(crate) fn refresh_if_due(self: &Arc<Self>) {
+        {
+            let mut state = self.state.lock();
+            let now = Instant::now();
+            if state.learned_at.is_some_and(|at| now - at < LEARN_EVERY) {
+                return;
+            }
+            // Nobody else need ask for the same.
+            state.learned_at = Some(now);
+        }
+        let members = Arc::clone(self);
+        tokio::spawn(async move {
+            let pick = members.pick();
+            // A node that does not answer is noticed by the calls.
+            let _ = members.refresh(&pick.address).await;
+        });
     }
 
     /// Addresses in the order known.
@@ -380,6 +434,48 @@ mod tests {
         members.learn("http://seed:1", &status);
         assert_eq!(members.addresses(), ["http://seed:1", "http://y:1", "http://x:1"]);
         assert_eq!(members.pick().address, "http://y:1");
+    }
+
+    #[tokio::test]
+    async fn what_a_node_that_left_tells_is_not_believed_and_it_is_asked_last() {
+        let members = members(&["old:1", "b:1"]);
+        let status = |index, addresses: &[&str]| v1::GetStatusResponse {
+            membership_index: index,
+            members: addresses
+                .iter()
+                .map(|address| v1::Member {
+                    api_address: (*address).into(),
+                    ..v1::Member::default()
+                })
+                .collect(),
+            ..v1::GetStatusResponse::default()
+        };
+        members.learn("http://old:1", &status(10, &["old:1", "b:1"]));
+        members.learn("http://b:1", &status(20, &["b:1", "c:1"]));
+        members.learn("http://old:1", &status(10, &["old:1", "b:1"]));
+        let mut seen: Vec<_> = (0..3)
+            .map(|_| {
+                let pick = members.pick();
+                members.failed(&pick.address, true, Duration::from_secs(3));
+                pick.address
+            })
+            .collect();
+        assert_eq!(
+            seen.pop().as_deref(),
+            Some("http://old:1"),
+            "after all others: {seen:?}"
+        );
+        let any: Vec<_> = (0..4).map(|_| members.pick_as(Prefer::Any).address).collect();
+        assert_eq!(any.len(), 4);
+    }
+
+    #[tokio::test]
+    async fn reads_that_any_node_may_serve_go_round() {
+        let members = members(&["a:1", "b:1"]);
+        members.hint("http://b:1", "a:1");
+        let mut picks: Vec<_> = (0..4).map(|_| members.pick_as(Prefer::Any).address).collect();
+        picks.sort();
+        assert_eq!(picks, ["http://a:1", "http://a:1", "http://b:1", "http://b:1"]);
     }
 
     #[test]

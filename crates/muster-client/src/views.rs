@@ -269,99 +269,6 @@ impl From<v1::Tenant> for TenantInfo {
     }
 }
 
-/// The cluster as the answering node sees it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ClusterStatus {
-    /// 32 hexadecimal digits.
-    pub cluster_id: String,
-    /// The node that answered.
-    pub node_id: u64,
-    /// Raft term.
-    pub term: u64,
-    /// `None`: no leader known.
-    pub leader_id: Option<u64>,
-    /// Last entry in the node's log.
-    pub last_log_index: u64,
-    /// Last entry known to be on a majority.
-    pub committed_index: u64,
-    /// Last entry applied by the node.
-    pub applied_index: u64,
-    /// All nodes.
-    pub members: Vec<MemberInfo>,
-    /// Version of the answering node.
-    pub version: String,
-    /// Live jobs that wait for their time.
-    pub scheduled: u64,
-    /// Live jobs that wait for an earlier one of their ordering key.
-    pub blocked: u64,
-    /// Live jobs that may start.
-    pub available: u64,
-    /// Live jobs under lease.
-    pub running: u64,
-    /// Live jobs that wait for their backoff.
-    pub retrying: u64,
-    /// Rolling hash of the replicated state at `applied_index`.
-    pub state_hash: u64,
-    /// What an acknowledgement means, e.g. `synced on a majority`.
-    pub durability: String,
-}
-
-/// A node of the cluster.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct MemberInfo {
-    /// Identity.
-    pub node_id: u64,
-    /// Where it serves clients.
-    pub api_address: String,
-    /// Where it serves its peers.
-    pub peer_address: String,
-    /// `leader`, `follower`, `learner` or `unknown`.
-    pub role: &'static str,
-    /// How far its log matches the leader's; known to the leader alone.
-    pub matched_index: Option<u64>,
-    /// Did it answer lately; known to the leader alone.
-    pub reachable: Option<bool>,
-}
-
-impl From<v1::GetStatusResponse> for ClusterStatus {
-    fn from(status: v1::GetStatusResponse) -> Self {
-        Self {
-            cluster_id: status.cluster_id,
-            node_id: status.node_id,
-            term: status.term,
-            leader_id: (status.leader_id != 0).then_some(status.leader_id),
-            last_log_index: status.last_log_index,
-            committed_index: status.committed_index,
-            applied_index: status.applied_index,
-            members: status
-                .members
-                .into_iter()
-                .map(|member| MemberInfo {
-                    role: match member.role() {
-                        v1::member::Role::Leader => "leader",
-                        v1::member::Role::Follower => "follower",
-                        v1::member::Role::Learner => "learner",
-                        v1::member::Role::Unspecified => "unknown",
-                    },
-                    node_id: member.node_id,
-                    api_address: member.api_address,
-                    peer_address: member.peer_address,
-                    matched_index: member.matched_index,
-                    reachable: member.reachable,
-                })
-                .collect(),
-            version: status.version,
-            scheduled: status.scheduled,
-            blocked: status.blocked,
-            available: status.available,
-            running: status.running,
-            retrying: status.retrying,
-            state_hash: status.state_hash,
-            durability: status.durability,
-        }
-    }
-}
-
 /// A connected worker.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WorkerInfo {
@@ -419,7 +326,7 @@ pub(crate) fn duration(duration: Duration) -> Option<prost_types::Duration> {
 
 // The signature is serde's.
 #[allow(clippy::ref_option)]
-fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn rfc3339<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
     match time {
         Some(time) => serializer.collect_str(&prost_types::Timestamp::from(*time)),
         None => serializer.serialize_none(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::consensus::SharedConsensus;
+use crate::consensus::{SharedConsensus, read};
 use crate::hub::NodeHub;
 use crate::local::HandlerRegistry;
 use crate::options::NodeOptions;
@@ -31,6 +31,15 @@ impl Context {
             }
             first
         });
+    }
+
+    /// Looks whether this node is drained: at the start, and after the state was replaced.
+    pub(crate) fn look_for_drain(&self) {
+        let own = self.options.node;
+        let drained = read(self.consensus.as_ref(), |core| {
+            core.node(own).is_some_and(|row| row.drained)
+        });
+        self.hub.set_drained(drained.unwrap_or_default());
     }
 
     pub(crate) fn is_stopping(&self) -> bool {

@@ -19,6 +19,9 @@ pub enum Error {
     /// The node stops or has stopped.
     #[error("the node is stopping")]
     Stopping,
+    /// The node is drained: it takes no new sessions.
+    #[error("the node is drained")]
+    Drained,
     /// The node holds as many worker sessions as it may.
     #[error("the node holds {limit} worker sessions already")]
     TooManySessions {

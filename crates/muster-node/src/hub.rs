@@ -1,11 +1,12 @@
 //! Where the apply path meets the actors: routes what an entry brought about to those on this node whom it concerns.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use muster_core::{Event, JobId, JobState, NodeId, SessionId, Timestamp};
 use muster_raft::{AppliedEntry, ApplySink};
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use crate::desk::Desk;
 use crate::mailbox::Mailbox;
@@ -20,6 +21,10 @@ use crate::watch::{JobChange, JobWatch, JobWatches};
 /// Made before Raft starts, as replay already speaks to it; see [`crate::Node::start`].
 #[derive(Debug, Default)]
 pub struct NodeHub {
+    /// This node, once it is known.
+    own: OnceLock<NodeId>,
+    /// Whether this node is drained.
+    drained: watch::Sender<bool>,
     links: RwLock<HashMap<SessionId, Arc<Link>>>,
     watches: Arc<JobWatches>,
     pub(crate) desk: Desk,
@@ -31,6 +36,35 @@ impl NodeHub {
     /// A hub with nobody to talk to yet.
     pub fn new() -> Arc<Self> {
         Arc::new(Self::default())
+    }
+
+    /// From here on it is heard whether this node is drained; the caller looks once at what was before.
+    pub(crate) fn listen_as(&self, node: NodeId) {
+        let _already = self.own.set(node);
+    }
+
+    pub(crate) fn set_drained(&self, drained: bool) {
+        self.drained
+            .send_if_modified(|known| std::mem::replace(known, drained) != drained);
+    }
+
+    pub(crate) fn is_drained(&self) -> bool {
+        *self.drained.borrow()
+    }
+
+    /// Whether this node is drained, as it changes.
+    pub(crate) fn drained(&self) -> watch::Receiver<bool> {
+        self.drained.subscribe()
+    }
+
+    fn hear_of_drain(&self, events: &[Event]) {
+        let Some(own) = self.own.get() else { return };
+        for event in events {
+            match event {
+                Event::NodeChanged { node, drained, .. } if node == own => self.set_drained(*drained),
+                _ => {}
+            }
+        }
     }
 
     pub(crate) fn watch_job(&self, job: JobId) -> JobWatch {
@@ -103,6 +137,8 @@ impl NodeHub {
                 | Event::LimitClosed { .. }
                 | Event::OrderHeld { .. }
                 | Event::OrderReleased { .. }
+                | Event::NodeChanged { .. }
+                | Event::MembershipChange
                 | Event::SessionOpened { .. } => {}
             }
         }
@@ -169,6 +205,7 @@ fn count(events: &[Event]) {
 
 impl ApplySink for NodeHub {
     fn applied(&self, applied: &AppliedEntry) {
+        self.hear_of_drain(&applied.events);
         self.deliver(applied.now, &applied.events);
         self.notify_watches(&applied.events);
         let roster_changed = applied

@@ -77,6 +77,8 @@ impl Node {
             fatal: watch::Sender::new(None),
             stopping: watch::Sender::new(false),
         });
+        context.hub.listen_as(context.options.node);
+        context.look_for_drain();
         let (supervisor, ended) = NodeSupervisor::spawn(None, NodeSupervisor, Arc::clone(&context))
             .await
             .map_err(|error| Error::Spawn {
@@ -100,6 +102,11 @@ impl Node {
     /// Opens a worker session on this node: replicated when this returns.
     pub async fn open_session(&self, hello: SessionHello) -> Result<SessionHandle, Error> {
         open_session(&self.inner.context, hello, false).await
+    }
+
+    /// Whether this node is drained: it takes no new worker sessions.
+    pub fn is_drained(&self) -> bool {
+        self.inner.context.hub.is_drained()
     }
 
     /// Watches a job. Watch first, read it then, so that nothing is missed between the two.
@@ -185,6 +192,9 @@ pub(crate) async fn open_local_session(context: &Arc<Context>, hello: SessionHel
 async fn open_session(context: &Arc<Context>, hello: SessionHello, local: bool) -> Result<SessionHandle, Error> {
     if context.is_stopping() {
         return Err(Error::Stopping);
+    }
+    if context.hub.is_drained() {
+        return Err(Error::Drained);
     }
     if !(TTL_MIN..=TTL_MAX).contains(&hello.ttl) {
         return Err(Error::Option {

@@ -29,6 +29,10 @@ pub struct NodeOptions {
     /// On stop: how long local workers may finish what they run. Default `"500ms"`.
     #[serde(with = "duration")]
     pub local_drain: Duration,
+    /// When the node is drained: how long workers may take to go elsewhere, their running jobs included. Afterwards their
+    /// sessions are closed and the jobs handed back, uncounted. Default `"30s"`.
+    #[serde(with = "duration")]
+    pub session_drain: Duration,
     /// Restart of crashed actors.
     pub restart: RestartOptions,
     /// Checkpoints of the memory state.
@@ -47,6 +51,7 @@ impl Default for NodeOptions {
             report_batch_max: 2_000,
             propose_timeout: Duration::from_secs(5),
             local_drain: Duration::from_millis(500),
+            session_drain: Duration::from_secs(30),
             restart: RestartOptions::default(),
             checkpoint: CheckpointOptions::default(),
             http_workers: Vec::new(),

@@ -33,6 +33,8 @@ pub(crate) enum SessionsMsg {
     Round,
     /// The replicated state was replaced.
     Reconcile,
+    /// The node is drained.
+    Drained,
     #[cfg(test)]
     Panic,
 }
@@ -50,6 +52,7 @@ pub(crate) struct SessionsState {
     /// Vouching, reconciling and the like, bounded by the pace of rounds.
     tasks: Vec<OwnedTask>,
     vouching: Option<OwnedTask>,
+    _drain: OwnedTask,
 }
 
 impl Actor for Sessions {
@@ -64,6 +67,7 @@ impl Actor for Sessions {
     ) -> Result<SessionsState, ActorProcessingErr> {
         context.hub.sessions.occupy(myself.clone());
         let orphans = OwnedTask::spawn(lose_orphans(Arc::clone(&context)));
+        let drain = OwnedTask::spawn(follow_drain(context.hub.drained(), myself.clone()));
         Ok(SessionsState {
             context,
             actors: HashMap::new(),
@@ -72,6 +76,7 @@ impl Actor for Sessions {
             timer: None,
             tasks: vec![orphans],
             vouching: None,
+            _drain: drain,
         })
     }
 
@@ -116,7 +121,9 @@ impl Actor for Sessions {
                 }
             }
             SessionsMsg::Round => state.round(&myself),
+            SessionsMsg::Drained => state.drain(&myself),
             SessionsMsg::Reconcile => {
+                state.context.look_for_drain();
                 let context = Arc::clone(&state.context);
                 state.tasks.push(OwnedTask::spawn(async move {
                     reconcile(&context).await;
@@ -191,7 +198,19 @@ impl SessionsState {
         }
     }
 
-    /// Gives up workers that are silent, vouches for the others when it is time, and sets the next round.
+    /// Asks the workers of other processes to go elsewhere. Those of this node stop by themselves.
+    fn drain(&mut self, myself: &ActorRef<SessionsMsg>) {
+        let by = Instant::now() + self.context.options.session_drain;
+        let remote = self.context.hub.links().into_iter().filter(|link| !link.local);
+        let asked = remote.map(|link| link.ask_leave(by)).count();
+        tracing::info!(
+            sessions = asked,
+            "the node is drained; its workers are asked to go elsewhere"
+        );
+        self.round(myself);
+    }
+
+    /// Gives up workers that are silent, closes the sessions of those that did not leave, vouches for the others when it is time, and sets the next round.
     fn round(&mut self, myself: &ActorRef<SessionsMsg>) {
         let now = Instant::now();
         self.tasks.retain(|task| !task.is_finished());
@@ -200,6 +219,13 @@ impl SessionsState {
         for link in self.context.hub.links() {
             if !link.is_open() || link.end().is_some() {
                 continue;
+            }
+            if let Some(by) = link.leave_by() {
+                next = next.min(by);
+                if by <= now {
+                    link.ask_close(SessionEnd::Drained);
+                    continue;
+                }
             }
             let silent_at = link.silent_at();
             if silent_at <= now {
@@ -230,6 +256,17 @@ impl SessionsState {
             let _ = sessions.cast(SessionsMsg::Round);
         });
         self.timer = Some((next, timer));
+    }
+}
+
+async fn follow_drain(mut drained: tokio::sync::watch::Receiver<bool>, sessions: ActorRef<SessionsMsg>) {
+    loop {
+        if *drained.borrow_and_update() && sessions.cast(SessionsMsg::Drained).is_err() {
+            return;
+        }
+        if drained.changed().await.is_err() {
+            return;
+        }
     }
 }
 

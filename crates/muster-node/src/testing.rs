@@ -104,6 +104,28 @@ impl Stand {
         applied.replies.pop().unwrap()
     }
 
+    /// Makes this node and another one the members, and drains this one or ends that.
+    pub(crate) fn drain(&self, drained: bool) {
+        let member = |node: u64| muster_core::Member {
+            node,
+            peer: format!("peer-{node}").into(),
+            api: format!("api-{node}").into(),
+            voter: true,
+        };
+        {
+            let mut guard = self.core.lock();
+            let (index, core) = &mut *guard;
+            *index += 1;
+            core.set_members(*index, &[member(1), member(2)]);
+        }
+        let command = muster_core::ClusterCommand::Drain {
+            node: 1,
+            drained,
+            note: "".into(),
+        };
+        assert_eq!(self.apply(Command::Cluster(Box::new(command))), Reply::Done);
+    }
+
     pub(crate) fn enqueue(&self, spec: JobSpec) -> JobId {
         match self.apply(Command::Enqueue(Box::new(spec))) {
             Reply::Enqueued(Enqueued { job, .. }) => job,

@@ -1,5 +1,6 @@
 //! `cluster.toml`: one file for all nodes of a cluster. `docs/configuration.md` is its reference.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +25,10 @@ pub struct ServerConfig {
     /// The nodes, one table each.
     #[serde(rename = "node")]
     pub nodes: Vec<NodeConfig>,
+    /// Where this node reaches others that it does not reach at their `peer` address, by id: through a tunnel or proxy of
+    /// its machine. Default: none.
+    #[serde(default)]
+    pub dial: BTreeMap<u64, SocketAddr>,
     /// The replicated log.
     #[serde(default)]
     pub raft: RaftTable,
@@ -192,6 +197,12 @@ impl ServerConfig {
                 }
             }
         }
+        if let Some((node, address)) = self.dial.iter().find(|(_, address)| !address.ip().is_loopback()) {
+            return Err(format!(
+                "[dial] {node} is {address}, must be a loopback address: connections are neither authenticated nor \
+                 encrypted yet"
+            ));
+        }
         self.raft_options(self.nodes[0].id)
             .validate()
             .map_err(|error| error.to_string())?;
@@ -226,6 +237,11 @@ impl ServerConfig {
             } else {
                 0
             },
+            dial: self
+                .dial
+                .iter()
+                .map(|(node, address)| (*node, address.to_string()))
+                .collect(),
             ..RaftOptions::new(id, members.collect())
         }
     }
@@ -275,6 +291,18 @@ mod tests {
         assert!(config.nodes[0].data.is_absolute());
         assert!(config.nodes[0].data.ends_with("data/node-1"));
         assert_eq!(config.nodes[1].metrics, None);
+        assert!(config.raft_options(1).dial.is_empty());
+    }
+
+    #[test]
+    fn a_node_may_be_reached_in_another_way() {
+        let config = load(&format!(
+            "{GOOD}\n[dial]\n2 = \"127.0.0.1:9102\"\n7 = \"127.0.0.1:9107\""
+        ))
+        .unwrap();
+        let dial = config.raft_options(1).dial;
+        assert_eq!(dial.get(&2).map(String::as_str), Some("127.0.0.1:9102"));
+        assert_eq!(dial.len(), 2, "also of nodes that join later");
     }
 
     #[test]
@@ -317,6 +345,8 @@ mod tests {
             "[backup]\nurl = \"/backups\"\nunsigned = true\narchive_hold_bytes = \"1MiB\"",
             "log_hold_bytes is 1048576 bytes, must be 0 or at least log_keep_bytes",
         );
+        check("[dial]\n2 = \"10.0.0.2:7102\"", "[dial] 2 is 10.0.0.2:7102");
+        check("[dial]\ntwo = \"127.0.0.1:7102\"", "two");
     }
 
     #[test]

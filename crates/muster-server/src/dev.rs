@@ -7,7 +7,7 @@ use bytes::Bytes;
 use muster_node::{EmbeddedWorker, HandlerError, HandlerRegistry, JobContext};
 use tokio::task::JoinSet;
 
-use crate::run::{start_node, stop_signal};
+use crate::run::{Entry, start_node, stop_signal};
 use crate::{DevArgs, Error, ServerConfig, logs};
 
 /// Longest sleep of a `sleep` job.
@@ -51,7 +51,7 @@ pub async fn dev(args: DevArgs) -> Result<(), Error> {
         } else {
             HandlerRegistry::default()
         };
-        starting.spawn(async move { start_node(&config, &node, handlers).await });
+        starting.spawn(async move { start_node(&config, &node, Entry::default(), handlers).await });
     }
     if let Some(address) = config.nodes[0].metrics {
         crate::metrics::serve(config.nodes[0].id, address)?;

@@ -26,5 +26,5 @@ pub use dev::dev;
 pub use error::Error;
 pub use recover::{Inspected, RecoverError, RecoverRequest, Recovered, inspect, recover};
 pub use restore::{members, restore_nodes};
-pub use run::{RunningNode, server, start_node};
+pub use run::{Entry, RunningNode, server, start_node};
 pub use witness::RECORD_APPLIED;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use muster_backup::Backups;
 use muster_node::{HandlerRegistry, Node, NodeHub};
-use muster_raft::{ApplySink, Raft};
+use muster_raft::{ApplySink, JoinToken, Raft, RaftOptions};
 use muster_store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -29,6 +29,10 @@ pub async fn server(args: ServerArgs) -> Result<(), Error> {
     };
     let config = ServerConfig::load(&args.config)?;
     let node = config.node(args.node).map_err(invalid)?.clone();
+    let entry = Entry {
+        token: args.token()?,
+        moved: args.moved,
+    };
     if args.check {
         println!(
             "{} is right; node {} would run with:\n{:#?}",
@@ -45,7 +49,7 @@ pub async fn server(args: ServerArgs) -> Result<(), Error> {
     let mut stop = std::pin::pin!(stop_signal());
     // A node waits for its peers while it starts; a signal ends that as well.
     let running = tokio::select! {
-        running = start_node(&config, &node, HandlerRegistry::default()) => running?,
+        running = start_node(&config, &node, entry, HandlerRegistry::default()) => running?,
         signal = &mut stop => {
             info!(node = node.id, signal, "stopped before the cluster was formed");
             return Ok(());
@@ -62,6 +66,15 @@ pub async fn server(args: ServerArgs) -> Result<(), Error> {
     outcome
 }
 
+/// How a node comes to its cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Entry {
+    /// With which it joins a cluster that is there.
+    pub token: Option<JoinToken>,
+    /// It starts although the cluster knows it at another address.
+    pub moved: bool,
+}
+
 /// A node that serves.
 pub struct RunningNode {
     id: u64,
@@ -75,6 +88,7 @@ pub struct RunningNode {
 pub async fn start_node(
     config: &ServerConfig,
     node: &NodeConfig,
+    entry: Entry,
     handlers: HandlerRegistry,
 ) -> Result<RunningNode, Error> {
     let api = listen(node.id, "api", node.api)?;
@@ -94,7 +108,12 @@ pub async fn start_node(
         .map_err(store_error)?;
     info!(node = node.id, api = %node.api, peer = %node.peer, data = %node.data.display(), "starting");
     let hub = NodeHub::new();
-    let raft = Raft::start(config.raft_options(node.id), store, sink(&hub, node.id)?, peer)
+    let options = RaftOptions {
+        join: entry.token,
+        moved: entry.moved,
+        ..config.raft_options(node.id)
+    };
+    let raft = Raft::start(options, store, sink(&hub, node.id)?, peer)
         .await
         .map_err(|source| Error::Raft { node: node.id, source })?;
     let mut options = config.server.clone();

@@ -53,6 +53,7 @@ impl ApplyWitness for Witness {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let meta = entry.core.meta();
         let counted = entry.index.is_multiple_of(COUNTED_EVERY);
+        let repeat = |position, _| entry.applied.repeated.contains(&(position as u32));
         let record = Applied {
             at: since.as_micros() as u64,
             node: self.log.node(),
@@ -62,7 +63,7 @@ impl ApplyWitness for Witness {
             digest: digest(&entry.data),
             now: meta.now,
             hash: meta.hash,
-            effects: effects(entry.core, entry.commands, entry.applied, counted),
+            effects: effects(entry.core, entry.commands, entry.applied, repeat, counted),
         };
         if let Err(error) = self.log.append(&record) {
             error!(%error, index = entry.index, "applied entries are not recorded any more");

@@ -1,8 +1,9 @@
 //! Single fields.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
-use muster_core::{JobId, Millis, Name, Timestamp};
+use muster_core::{JobId, Millis, Name, NodeId, Timestamp};
 
 use crate::errors::Violation;
 use crate::limits::{LABEL_BYTES_MAX, LABELS_MAX, NAME_LENGTH_MAX};
@@ -47,6 +48,27 @@ pub(crate) fn job_id(field: &str, value: &str) -> Result<JobId, Violation> {
     value
         .parse()
         .map_err(|_| Violation::new(Reason::IdInvalid, field, shown(value), "a UUID as text"))
+}
+
+/// Identity of a node.
+pub(crate) fn node(field: &str, value: u64) -> Result<NodeId, Violation> {
+    if value == 0 {
+        return Err(required(field, "the id of a node, from 1"));
+    }
+    Ok(value)
+}
+
+/// Where a node is; empty: not given.
+pub(crate) fn optional_address(field: &str, value: &str) -> Result<Name, Violation> {
+    let bad = |allowed: &str| Violation::new(Reason::AddressInvalid, field, shown(value), allowed);
+    if value.is_empty() {
+        return Ok("".into());
+    }
+    let address: SocketAddr = value.parse().map_err(|_| bad("an address like 127.0.0.1:7104"))?;
+    if address.port() == 0 {
+        return Err(bad("a port other than 0"));
+    }
+    Ok(address.to_string().into())
 }
 
 /// A field that must be there.
@@ -229,6 +251,21 @@ mod tests {
         check("", Err(Reason::FieldRequired));
         check("17", Err(Reason::IdInvalid));
         check("0190f5f0-7e6b-7000-8000-00000000000g", Err(Reason::IdInvalid));
+    }
+
+    #[test]
+    fn addresses_are_a_host_and_a_port() {
+        let check = |value: &str, good: Option<&str>| {
+            let found = optional_address("peer_address", value).ok();
+            assert_eq!(found.as_deref(), good, "{value:?}");
+        };
+        check("", Some(""));
+        check("127.0.0.1:7104", Some("127.0.0.1:7104"));
+        check("[::1]:7104", Some("[::1]:7104"));
+        check("127.0.0.1:0", None);
+        check("127.0.0.1", None);
+        check("http://127.0.0.1:7104", None);
+        assert!(node("node_id", 0).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub(crate) mod batch;
 pub(crate) mod drain;
 pub(crate) mod enqueue;
 pub(crate) mod life;
+pub(crate) mod read;
 pub(crate) mod start;
 pub(crate) mod upkeep;
 

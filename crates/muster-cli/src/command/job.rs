@@ -7,7 +7,7 @@ use futures::StreamExt;
 use muster_client::{Enqueue, Error, JobId, JobInfo, JobState, ListJobs, OrderingPolicy, Priority};
 use serde_json::{Value, json};
 
-use super::{Run, payload};
+use super::{Run, Stale, payload};
 use crate::failure::Failure;
 use crate::{json, parse, table};
 
@@ -25,6 +25,8 @@ pub enum Verb {
     Get {
         /// The job
         id: JobId,
+        #[command(flatten)]
+        stale: Stale,
     },
     /// List the tenant's jobs: live ones first, then ended ones, newest first within each
     List {
@@ -40,6 +42,8 @@ pub enum Verb {
         /// At most so many
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
+        #[command(flatten)]
+        stale: Stale,
     },
     /// Wait until a job has ended; exit code 6 if it did not succeed
     Wait {
@@ -128,13 +132,15 @@ pub struct EnqueueArgs {
 pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Enqueue(args) => enqueue(run, *args).await,
-        Verb::Get { id } => {
-            let job = run
-                .client
-                .get(id)
-                .await
-                .map_err(|error| Failure::new(format!("get job {id}"), error))?;
-            show(run, &job);
+        Verb::Get { id, stale } => {
+            let failed = |error| Failure::new(format!("get job {id}"), error);
+            if stale.stale {
+                let found = run.client.stale().get(id).await.map_err(failed)?;
+                let page = table::job_page(&found.value, SystemTime::now());
+                run.output.stale_text(json::job(&found.value, true), &page, &found);
+                return Ok(());
+            }
+            show(run, &run.client.get(id).await.map_err(failed)?);
             Ok(())
         }
         Verb::List {
@@ -142,18 +148,15 @@ pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
             queue,
             kind,
             limit,
+            stale,
         } => {
-            list(
-                run,
-                ListJobs {
-                    queue,
-                    kind,
-                    states: state,
-                    ..ListJobs::default()
-                },
-                limit,
-            )
-            .await
+            let filter = ListJobs {
+                queue,
+                kind,
+                states: state,
+                ..ListJobs::default()
+            };
+            list(run, filter, limit, stale).await
         }
         Verb::Wait { id } => wait(run, id, run.global.timeout.unwrap_or(FOR_EVER)).await,
         Verb::Cancel { ids } => cancel(run, &ids).await,
@@ -224,16 +227,26 @@ fn options(id: JobId, args: EnqueueArgs) -> Enqueue {
     options
 }
 
-async fn list(run: &Run, mut filter: ListJobs, limit: u32) -> Result<(), Failure> {
+async fn list(run: &Run, mut filter: ListJobs, limit: u32, stale: Stale) -> Result<(), Failure> {
+    let failed = |error| Failure::new(format!("list the jobs of tenant {:?}", run.global.tenant), error);
     let mut jobs: Vec<JobInfo> = Vec::new();
+    // Of the page that may be the oldest.
+    let mut oldest = None;
     let mut more;
     loop {
         filter.page_size = (limit - jobs.len() as u32).min(PAGE_MAX);
-        let page = run
-            .client
-            .list(&filter)
-            .await
-            .map_err(|error| Failure::new(format!("list the jobs of tenant {:?}", run.global.tenant), error))?;
+        let page = if stale.stale {
+            let (page, of_page) = run.client.stale().list(&filter).await.map_err(failed)?.split();
+            if oldest
+                .as_ref()
+                .is_none_or(|oldest: &muster_client::Stale<()>| of_page.is_older_than(oldest))
+            {
+                oldest = Some(of_page);
+            }
+            page
+        } else {
+            run.client.list(&filter).await.map_err(failed)?
+        };
         jobs.extend(page.jobs);
         more = page.next.is_some();
         filter.page = page.next;
@@ -243,11 +256,8 @@ async fn list(run: &Run, mut filter: ListJobs, limit: u32) -> Result<(), Failure
     }
     let now = SystemTime::now();
     let value = jobs.iter().map(|job| json::job(job, false)).collect::<Value>();
-    run.output.rows(
-        value,
-        &table::JOBS,
-        jobs.iter().map(|job| table::job(job, now)).collect(),
-    );
+    let rows = jobs.iter().map(|job| table::job(job, now)).collect();
+    run.output.rows_of(value, &table::JOBS, rows, oldest.as_ref());
     if more {
         run.output.remark(&format!(
             "there are more than {limit}: raise --limit or narrow the filter"

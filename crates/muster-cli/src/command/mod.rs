@@ -93,6 +93,13 @@ noun!(
     BackupArgs,
     backup
 );
+/// For reads.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Stale {
+    /// Take what the asked node knows, without asking the leader; says how old it may be
+    #[arg(long)]
+    stale: bool,
+}
 
 /// What a command needs besides its own arguments.
 struct Run {
@@ -199,6 +206,8 @@ mod tests {
             "limit delete key stripe:* --tenants acme",
             "limit open stripe:acct_7",
             "tenant list",
+            "job list --stale",
+            "queue list --stale -o json",
             "cluster status",
             "cluster recover --config c.toml --node 1 --lost 2,3",
             "cluster recover --node 1 --inspect",
@@ -212,6 +221,20 @@ mod tests {
             "backup restore --all-nodes --at 12345 --unsigned",
             "backup restore --node 2 --at 9 --cluster-id 0a --begin-index 99",
             "backup prune --keep 3 --keep-for 2d --dry-run",
+            "cluster add 4 --api 127.0.0.1:7004 --peer 127.0.0.1:7104 --learner --ttl 1h",
+            "cluster replace 3 4 --api 127.0.0.1:7004 --peer 127.0.0.1:7104 --no-wait",
+            "cluster remove 4",
+            "cluster promote 4 --no-wait",
+            "cluster demote 4",
+            "cluster set-address 4 --peer 127.0.0.1:7114",
+            "cluster set-address 4 --api 127.0.0.1:7014",
+            "cluster abort --reason slow",
+            "cluster drain 2 --note disk",
+            "cluster undrain 2",
+            "cluster transfer-leader 3",
+            "cluster token create --node 4 --ttl 5m",
+            "cluster token list",
+            "cluster token revoke --node 4",
             "worker list",
             "completion fish",
         ];
@@ -245,6 +268,10 @@ mod tests {
             "limit open",
             "tenant create docs --weight 0",
             "queue pause",
+            "cluster add 4",
+            "cluster remove",
+            "cluster set-address 4",
+            "cluster token create",
             "completion tcsh",
             "cluster recover --node 1",
             "cluster recover --node 1 --lost 2 --survivor 3",

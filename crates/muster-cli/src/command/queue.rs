@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::Run;
+use super::{Run, Stale};
 use crate::failure::Failure;
 use crate::{json, limits, table};
 
@@ -11,7 +11,10 @@ use crate::{json, limits, table};
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Queues of the tenant that have jobs or settings
-    List,
+    List {
+        #[command(flatten)]
+        stale: Stale,
+    },
     /// Start no more jobs of a queue; what runs goes on
     Pause {
         /// The queue; need not have jobs
@@ -41,12 +44,17 @@ pub enum Verb {
 
 pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
     match verb {
-        Verb::List => {
-            let action = format!("list the queues of tenant {:?}", run.global.tenant);
-            let queues = run.client.queues().await.map_err(|error| Failure::new(action, error))?;
+        Verb::List { stale } => {
+            let failed = |error| Failure::new(format!("list the queues of tenant {:?}", run.global.tenant), error);
+            let (queues, stale) = if stale.stale {
+                let (queues, stale) = run.client.stale().queues().await.map_err(failed)?.split();
+                (queues, Some(stale))
+            } else {
+                (run.client.queues().await.map_err(failed)?, None)
+            };
             let value = queues.iter().map(json::queue).collect::<Value>();
-            run.output
-                .rows(value, &table::QUEUES, queues.iter().map(table::queue).collect());
+            let rows = queues.iter().map(table::queue).collect();
+            run.output.rows_of(value, &table::QUEUES, rows, stale.as_ref());
         }
         Verb::Pause { queue, note } => {
             let action = format!("pause queue {queue:?}");

@@ -4,7 +4,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use muster_client::{NewTenant, TenantChange, TenantInfo};
 use serde_json::Value;
 
-use super::Run;
+use super::{Run, Stale};
 use crate::failure::Failure;
 use crate::{json, parse, table};
 
@@ -19,7 +19,10 @@ pub enum Verb {
         settings: Settings,
     },
     /// All tenants with their settings and counts
-    List,
+    List {
+        #[command(flatten)]
+        stale: Stale,
+    },
     /// Change a tenant's settings; what is not given stays
     #[command(group(ArgGroup::new("change").required(true).multiple(true).args(["weight", "payload_max"])))]
     Set {
@@ -66,13 +69,17 @@ pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
             })?;
             show(run, json::tenant(&tenant), &[tenant]);
         }
-        Verb::List => {
-            let tenants = run
-                .client
-                .tenants()
-                .await
-                .map_err(|error| Failure::new("list the tenants", error))?;
-            show(run, tenants.iter().map(json::tenant).collect(), &tenants);
+        Verb::List { stale } => {
+            let failed = |error| Failure::new("list the tenants", error);
+            let (tenants, stale) = if stale.stale {
+                let (tenants, stale) = run.client.stale().tenants().await.map_err(failed)?.split();
+                (tenants, Some(stale))
+            } else {
+                (run.client.tenants().await.map_err(failed)?, None)
+            };
+            let value = tenants.iter().map(json::tenant).collect();
+            let rows = tenants.iter().map(table::tenant).collect();
+            run.output.rows_of(value, &table::TENANTS, rows, stale.as_ref());
         }
     }
     Ok(())

@@ -5,10 +5,14 @@
 //! another node: what it runs goes on, since the leases stand until the session's silence has lasted its TTL; after that
 //! they are given up. Reports without an answer are sent again on the new stream, where the cluster judges each by its
 //! lease: a late one changes nothing.
+//!
+//! A node that is drained asks the worker to go elsewhere. The worker then takes new jobs through a session at another node,
+//! while what it got through the old one runs to its end; only then it says goodbye there.
 
 mod builder;
 mod context;
 mod failure;
+mod farewell;
 mod handler;
 mod pool;
 mod runtime;

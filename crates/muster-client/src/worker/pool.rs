@@ -73,6 +73,8 @@ pub(super) struct Pool {
     credits: u32,
     /// Sent, not answered.
     unacknowledged: HashMap<u64, v1::AttemptReport>,
+    /// By lease: the session that got it, until its end is known to the cluster.
+    leases: HashMap<u64, u64>,
     session: u64,
     /// When the leases of earlier sessions are gone for certain.
     orphans_until: Option<Instant>,
@@ -92,6 +94,7 @@ impl Pool {
             reports: Vec::new(),
             credits: 0,
             unacknowledged: HashMap::new(),
+            leases: HashMap::new(),
             session: 0,
             orphans_until: None,
             room: concurrency,
@@ -117,6 +120,16 @@ impl Pool {
 
     pub(super) fn has_orphans(&self) -> bool {
         self.orphans_until.is_some()
+    }
+
+    /// The session that began last.
+    pub(super) fn session(&self) -> u64 {
+        self.session
+    }
+
+    /// Has the cluster yet to hear how a lease of this session, or of an earlier one, ended?
+    pub(super) fn owes(&self, session: u64) -> bool {
+        self.leases.values().any(|of| *of <= session)
     }
 
     /// A session begins: all free slots are room, unanswered reports go again.
@@ -175,6 +188,7 @@ impl Pool {
     }
 
     fn on_ack(&mut self, ack: &v1::ReportAck) {
+        self.leases.remove(&ack.fence);
         let Some(report) = self.unacknowledged.remove(&ack.fence) else {
             return;
         };
@@ -195,6 +209,7 @@ impl Pool {
 
     fn start(&mut self, mut job: v1::LeasedJob) {
         let fence = job.fence;
+        self.leases.insert(fence, self.session);
         let (Ok(id), Some(handler)) = (job.id.parse(), self.handlers.get(&job.kind)) else {
             // Neither can happen with a server that keeps to the protocol.
             let error = JobError::retry(format!("no handler for kind {:?}", job.kind)).with_class("NoHandler");
@@ -273,6 +288,8 @@ impl Pool {
             };
             if let Some(outcome) = outcome {
                 self.report(running.job_id, ended.fence, outcome);
+            } else if !running.silent {
+                self.leases.remove(&ended.fence);
             }
         }
         self.counters
@@ -294,6 +311,7 @@ impl Pool {
             && !running.silent
         {
             running.silent = true;
+            self.leases.remove(&fence);
             running.context.stop(StopReason::LeaseLost);
             if let Some(abort) = &running.abort {
                 abort.abort();

@@ -3,10 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::builder::Worker;
+use super::farewell::{Farewell, Left};
 use super::pool::Pool;
 use super::session::{self, Session, work};
 use super::stats::{WorkerStats, add};
@@ -18,6 +20,8 @@ const STOP_GRACE: Duration = Duration::from_millis(500);
 const BYE_TIME: Duration = Duration::from_secs(2);
 /// How often clocks are looked at while some matter.
 const SWEEP: Duration = Duration::from_millis(50);
+/// A node that sent the worker elsewhere is left alone for so long.
+const LEAVE_ALONE: Duration = Duration::from_secs(5);
 
 /// Where a shutdown stands.
 enum Phase {
@@ -33,6 +37,8 @@ enum Phase {
 enum End {
     /// The stream broke or was closed by the node.
     Broken,
+    /// The node is drained: the session goes on without new jobs, beside another one.
+    Leaving(Box<Session>),
     /// The worker is done.
     Done,
 }
@@ -50,7 +56,11 @@ impl Worker {
             shutdown.await;
             asked.cancel();
         });
+        let (heard, left) = mpsc::unbounded_channel();
         let mut life = Life {
+            farewells: Vec::new(),
+            heard,
+            left,
             pool: Pool::new(self.handlers.clone(), self.counters.clone(), self.concurrency),
             phase: Phase::Working,
             stop,
@@ -68,6 +78,10 @@ impl Worker {
 struct Life {
     worker: Worker,
     pool: Pool,
+    /// Sessions at drained nodes, whose jobs go on.
+    farewells: Vec<Farewell>,
+    heard: mpsc::UnboundedSender<Left>,
+    left: mpsc::UnboundedReceiver<Left>,
     phase: Phase,
     stop: CancellationToken,
 }
@@ -87,6 +101,13 @@ impl Life {
             let (address, ttl) = (session.address.clone(), session.ttl);
             match self.serve(session).await {
                 End::Done => return Ok(()),
+                End::Leaving(session) => {
+                    let running = self.pool.running();
+                    tracing::info!(address, running, "the node is drained; going elsewhere");
+                    self.worker.client.members().failed(&address, false, LEAVE_ALONE);
+                    let farewell = Farewell::begin(self.pool.session(), *session, self.heard.clone());
+                    self.farewells.push(farewell);
+                }
                 End::Broken => {
                     tracing::warn!(address, running = self.pool.running(), "worker session broken");
                     self.worker.client.members().failed(&address, true, Duration::ZERO);
@@ -107,6 +128,7 @@ impl Life {
                     biased;
                     opened = &mut open => break opened,
                     () = self.pool.some_ended() => self.pool.take_ended(),
+                    Some(left) = self.left.recv() => self.hear(left),
                     () = self.stop.cancelled(), if matches!(self.phase, Phase::Working) => {
                         self.phase = Phase::Draining(Instant::now() + self.worker.drain);
                     }
@@ -132,6 +154,33 @@ impl Life {
         }
     }
 
+    /// Something from a session that is being left. Its reports go out with the present one.
+    fn hear(&mut self, left: Left) {
+        match left {
+            Left::Frame(frame) => {
+                self.pool.on_frame(frame);
+                if matches!(self.phase, Phase::Leaving(_)) {
+                    self.pool.preempt_all();
+                }
+            }
+            Left::Over { session, until } => {
+                self.farewells.retain(|farewell| farewell.session != session);
+                if self.pool.owes(session) {
+                    self.pool.session_lost(until);
+                }
+            }
+        }
+    }
+
+    /// Says goodbye where nothing is owed any more.
+    fn say_byes(&mut self) {
+        for farewell in &mut self.farewells {
+            if !self.pool.owes(farewell.session) {
+                farewell.say_bye();
+            }
+        }
+    }
+
     async fn serve(&mut self, mut session: Session) -> End {
         self.pool.session_opened();
         let outgoing = session.outgoing();
@@ -151,7 +200,12 @@ impl Life {
                 biased;
                 frame = session.next() => match frame {
                     Ok(Some(frame)) => {
+                        let elsewhere = frame.go_elsewhere;
                         self.pool.on_frame(frame);
+                        // A worker that stops anyway need not go elsewhere for that.
+                        if elsewhere && matches!(self.phase, Phase::Working) {
+                            return End::Leaving(Box::new(session));
+                        }
                         // A job that crossed the goodbye: nobody will wait for it.
                         if matches!(self.phase, Phase::Leaving(_)) {
                             self.pool.preempt_all();
@@ -168,6 +222,7 @@ impl Life {
                     tokio::task::yield_now().await;
                     self.pool.take_ended();
                 }
+                Some(left) = self.left.recv() => self.hear(left),
                 permit = outgoing.reserve(), if send_due => {
                     let Ok(permit) = permit else { return End::Broken };
                     let mut frame = self.pool.take_frame();
@@ -188,6 +243,7 @@ impl Life {
                 }
                 () = tokio::time::sleep(SWEEP), if timed => {}
             }
+            self.say_byes();
             if said_bye {
                 Self::close(session, outgoing).await;
                 return End::Done;
@@ -199,7 +255,7 @@ impl Life {
     }
 
     /// Lets the goodbye reach the node, which then ends the stream.
-    async fn close(mut session: Session, outgoing: tokio::sync::mpsc::Sender<muster_proto::v1::WorkRequest>) {
+    async fn close(mut session: Session, outgoing: mpsc::Sender<muster_proto::v1::WorkRequest>) {
         drop(outgoing);
         let ending = async { while let Ok(Some(_)) = session.next().await {} };
         let _ = tokio::time::timeout(BYE_TIME, ending).await;

@@ -48,6 +48,20 @@ async fn a_node_without_a_leader_is_left_and_a_refusal_is_final() {
 }
 
 #[tokio::test]
+async fn all_attempts_of_an_administrative_call_are_one_request() {
+    let cluster = Cluster::default();
+    let silent = Fake::start(&cluster, |_| Act::Silent).await;
+    let other = Fake::start(&cluster, |_| Act::Accept).await;
+    let client = client(&[&silent, &other]);
+    within(client.drain_node(4, "disk")).await.unwrap();
+    within(client.drain_node(4, "disk")).await.unwrap();
+    let requests = cluster.requests.lock().unwrap().clone();
+    assert_eq!(requests.len(), 3, "{requests:?}");
+    assert!(requests[0].len() == 36 && requests[0] == requests[1], "{requests:?}");
+    assert_ne!(requests[1], requests[2]);
+}
+
+#[tokio::test]
 async fn a_call_ends_by_its_deadline() {
     let silent = Fake::start(&Cluster::default(), |_| Act::Silent).await;
     let client = Client::builder()

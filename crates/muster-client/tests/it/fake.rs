@@ -41,6 +41,8 @@ pub struct Cluster {
     pub accepted: Arc<Mutex<HashSet<String>>>,
     pub leader: Arc<Mutex<String>>,
     pub members: Arc<Mutex<Vec<String>>>,
+    /// Ids of administrative requests as they came.
+    pub requests: Arc<Mutex<Vec<String>>>,
 }
 
 /// A worker's stream as the node sees it.
@@ -418,6 +420,80 @@ impl ClusterService for Service {
     }
 
     async fn get_leader(&self, _: Request<v1::GetLeaderRequest>) -> Result<Response<v1::GetLeaderResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn create_join_token(
+        &self,
+        _: Request<v1::CreateJoinTokenRequest>,
+    ) -> Result<Response<v1::CreateJoinTokenResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn list_join_tokens(
+        &self,
+        _: Request<v1::ListJoinTokensRequest>,
+    ) -> Result<Response<v1::ListJoinTokensResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn revoke_join_token(
+        &self,
+        _: Request<v1::RevokeJoinTokenRequest>,
+    ) -> Result<Response<v1::RevokeJoinTokenResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn remove_node(&self, _: Request<v1::RemoveNodeRequest>) -> Result<Response<v1::RemoveNodeResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn promote_node(
+        &self,
+        _: Request<v1::PromoteNodeRequest>,
+    ) -> Result<Response<v1::PromoteNodeResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn demote_node(&self, _: Request<v1::DemoteNodeRequest>) -> Result<Response<v1::DemoteNodeResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn set_node_address(
+        &self,
+        _: Request<v1::SetNodeAddressRequest>,
+    ) -> Result<Response<v1::SetNodeAddressResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn abort_change(
+        &self,
+        _: Request<v1::AbortChangeRequest>,
+    ) -> Result<Response<v1::AbortChangeResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn drain_node(
+        &self,
+        request: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
+        let id = request.metadata().get("muster-request-id");
+        let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+        self.cluster.requests.lock().unwrap().push(id);
+        self.call().await.map(|()| Response::new(v1::DrainNodeResponse {}))
+    }
+
+    async fn undrain_node(
+        &self,
+        _: Request<v1::UndrainNodeRequest>,
+    ) -> Result<Response<v1::UndrainNodeResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn transfer_leader(
+        &self,
+        _: Request<v1::TransferLeaderRequest>,
+    ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
         Err(Status::unimplemented("not scripted"))
     }
 }

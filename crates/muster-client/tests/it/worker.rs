@@ -325,6 +325,59 @@ async fn a_broken_stream_moves_the_worker_and_resends_what_was_not_answered() {
 }
 
 #[tokio::test]
+async fn a_drained_node_is_left_without_leaving_its_jobs() {
+    let cluster = Cluster::default();
+    let ttl = Duration::from_millis(600);
+    let mut drained = Fake::start_with_ttl(&cluster, ttl, |_| Act::Accept).await;
+    let mut other = Fake::start(&cluster, |_| Act::Accept).await;
+    *cluster.leader.lock().unwrap() = drained.address.clone();
+    let running = Running::start(worker(&[&drained, &other]));
+    let mut old = drained.worker().await;
+    old.next().await;
+    old.job(1, "wait", "null").await;
+    old.job(2, "wait", "null").await;
+    running.until_started(2).await;
+    old.send(v1::NodeFrame {
+        go_elsewhere: true,
+        ..v1::NodeFrame::default()
+    })
+    .await;
+    // New jobs come through the other node at once, as many as there are free slots.
+    let mut new = other.worker().await;
+    assert_eq!(new.next().await.credits, 2);
+    new.job(3, "double", "4").await;
+    let report = new.report().await;
+    new.ack(&report, Ack::Accepted).await;
+    // The old session lives on for its jobs; what it says is still heard. Their reports go through the new one.
+    for _ in 0..2 {
+        let beat = old.next().await;
+        assert!(beat.quiet && !beat.bye && beat.reports.is_empty(), "{beat:?}");
+    }
+    old.stop(1, Reason::LeaseLost).await;
+    old.stop(2, Reason::Cancel).await;
+    let report = new.report().await;
+    assert_eq!(report.fence, 2);
+    assert!(matches!(report.outcome, Some(Outcome::Cancelled(_))), "{report:?}");
+    new.ack(&report, Ack::Accepted).await;
+    while !old.next().await.bye {}
+    drop(old);
+    let ending = tokio::spawn(running.end());
+    while !new.next().await.bye {}
+    drop(new);
+    let stats = within(ending).await.unwrap();
+    assert_eq!(
+        (
+            stats.reconnects,
+            stats.leases_lost,
+            stats.cancelled,
+            stats.succeeded,
+            stats.preempted
+        ),
+        (1, 1, 1, 1, 0)
+    );
+}
+
+#[tokio::test]
 async fn attempts_of_a_session_that_is_gone_are_dropped_after_its_ttl() {
     let mut node = Fake::start_with_ttl(&Cluster::default(), Duration::from_millis(300), |_| Act::Accept).await;
     let running = Running::start(worker(&[&node]));

@@ -45,8 +45,10 @@ pub(crate) enum WorkerMsg {
     Over,
     /// The node stops.
     Stopping,
-    /// Time to drain is up.
-    Drained,
+    /// The node is drained, or not any more.
+    Drain(bool),
+    /// The time of those that run is up.
+    TimeUp,
     #[cfg(test)]
     Panic,
 }
@@ -63,12 +65,16 @@ pub(crate) struct WorkerState {
     definition: WorkerDefinition,
     session: Option<Open>,
     stopping: bool,
+    /// The node is drained: no session is opened.
+    paused: bool,
     task: Option<OwnedTask>,
-    _watch: OwnedTask,
+    _watches: [OwnedTask; 2],
 }
 
 struct Open {
     sender: SessionSender,
+    /// It gets no more jobs and ends when it has none.
+    leaving: bool,
     running: HashMap<LeaseId, Running>,
     _pump: OwnedTask,
 }
@@ -89,11 +95,24 @@ impl Actor for LocalWorker {
         myself: ActorRef<WorkerMsg>,
         args: WorkerArgs,
     ) -> Result<WorkerState, ActorProcessingErr> {
-        myself.cast(WorkerMsg::Open)?;
+        let mut drained = args.context.hub.drained();
+        let paused = *drained.borrow_and_update();
+        if !paused {
+            myself.cast(WorkerMsg::Open)?;
+        }
         let mut stopping = args.context.stopping.subscribe();
-        let watch = OwnedTask::spawn(async move {
+        let worker = myself.clone();
+        let stop = OwnedTask::spawn(async move {
             if stopping.wait_for(|stopping| *stopping).await.is_ok() {
-                let _ = myself.cast(WorkerMsg::Stopping);
+                let _ = worker.cast(WorkerMsg::Stopping);
+            }
+        });
+        let drain = OwnedTask::spawn(async move {
+            while drained.changed().await.is_ok() {
+                let drained = *drained.borrow_and_update();
+                if myself.cast(WorkerMsg::Drain(drained)).is_err() {
+                    return;
+                }
             }
         });
         Ok(WorkerState {
@@ -101,8 +120,9 @@ impl Actor for LocalWorker {
             definition: args.definition,
             session: None,
             stopping: false,
+            paused,
             task: None,
-            _watch: watch,
+            _watches: [stop, drain],
         })
     }
 
@@ -113,6 +133,7 @@ impl Actor for LocalWorker {
         state: &mut WorkerState,
     ) -> Result<(), ActorProcessingErr> {
         match message {
+            WorkerMsg::Open if state.paused => {}
             WorkerMsg::Open => {
                 let opening = open(Arc::clone(&state.context), state.definition.clone(), myself);
                 state.task = Some(OwnedTask::spawn(opening));
@@ -126,12 +147,32 @@ impl Actor for LocalWorker {
                 state.session = None;
                 if state.stopping {
                     myself.stop(None);
-                } else {
+                } else if !state.paused {
                     myself.cast(WorkerMsg::Open)?;
                 }
             }
-            WorkerMsg::Stopping => state.stop(&myself).await,
-            WorkerMsg::Drained => state.hand_back().await,
+            WorkerMsg::Stopping => {
+                state.stopping = true;
+                if state.session.is_none() {
+                    myself.stop(None);
+                } else {
+                    state.leave(&myself).await;
+                }
+            }
+            WorkerMsg::Drain(true) => {
+                state.paused = true;
+                // Opening one is given up.
+                state.task = None;
+                state.leave(&myself).await;
+            }
+            WorkerMsg::Drain(false) => {
+                state.paused = false;
+                // One that is about to end is followed by another.
+                if state.session.is_none() && !state.stopping {
+                    myself.cast(WorkerMsg::Open)?;
+                }
+            }
+            WorkerMsg::TimeUp => state.hand_back().await,
             #[cfg(test)]
             WorkerMsg::Panic => panic!("asked to panic"),
         }
@@ -181,10 +222,11 @@ impl WorkerState {
         let (sender, receiver) = handle.split();
         self.session = Some(Open {
             sender,
+            leaving: false,
             running: HashMap::new(),
             _pump: OwnedTask::spawn(pump(receiver, myself.clone())),
         });
-        if self.stopping {
+        if self.stopping || self.paused {
             self.hand_back().await;
             return;
         }
@@ -255,12 +297,9 @@ impl WorkerState {
     }
 
     /// No new jobs; those that run get a while to end.
-    async fn stop(&mut self, myself: &ActorRef<WorkerMsg>) {
-        self.stopping = true;
-        if self.session.is_none() {
-            myself.stop(None);
-            return;
-        }
+    async fn leave(&mut self, myself: &ActorRef<WorkerMsg>) {
+        let Some(session) = &mut self.session else { return };
+        session.leaving = true;
         self.say(SessionInput {
             quiet: true,
             ..SessionInput::default()
@@ -270,14 +309,14 @@ impl WorkerState {
         let drain = self.context.options.local_drain;
         self.task = Some(OwnedTask::spawn(async move {
             tokio::time::sleep(drain).await;
-            let _ = worker.cast(WorkerMsg::Drained);
+            let _ = worker.cast(WorkerMsg::TimeUp);
         }));
         self.leave_if_idle().await;
     }
 
     async fn leave_if_idle(&mut self) {
-        let idle = self.session.as_ref().is_some_and(|session| session.running.is_empty());
-        if self.stopping && idle {
+        let idle = |session: &Open| session.leaving && session.running.is_empty();
+        if self.session.as_ref().is_some_and(idle) {
             self.hand_back().await;
         }
     }

@@ -154,7 +154,9 @@ pub(crate) async fn close_without_actor(context: &Context, link: &Link, end: Ses
     let end = link.close_as(end);
     let command = match end {
         SessionEnd::Lost => Command::LoseSession { session },
-        SessionEnd::Bye | SessionEnd::Shutdown | SessionEnd::Failed => Command::CloseSession { session },
+        SessionEnd::Bye | SessionEnd::Shutdown | SessionEnd::Drained | SessionEnd::Failed => {
+            Command::CloseSession { session }
+        }
     };
     insist(context, command, Some(until)).await;
     link.finish(end);

@@ -57,12 +57,17 @@ impl Inbox {
         self.reports.extend(input.reports);
         self.credit_total = self.credit_total.saturating_add(u64::from(input.credits));
         if input.quiet {
-            self.quiet.get_or_insert(Progress::Asked);
+            self.quieten();
         }
         if input.bye {
             self.close(SessionEnd::Bye);
         }
         true
+    }
+
+    /// No more jobs for this session; those it has go on.
+    pub(crate) fn quieten(&mut self) {
+        self.quiet.get_or_insert(Progress::Asked);
     }
 
     /// Asks for the end of the session; the first to ask names the reason.

@@ -40,6 +40,8 @@ pub(crate) struct Link {
     vouched: AtomicU64,
     /// True once the log knows the session.
     open: AtomicBool,
+    /// When the worker must have gone elsewhere.
+    leave_by: Mutex<Option<Instant>>,
     end: watch::Sender<Option<SessionEnd>>,
 }
 
@@ -61,6 +63,7 @@ impl Link {
             heard: AtomicU64::new(0),
             vouched: AtomicU64::new(0),
             open: AtomicBool::new(false),
+            leave_by: Mutex::new(None),
             end: watch::Sender::new(None),
         }
     }
@@ -128,6 +131,23 @@ impl Link {
     pub(crate) fn ask_close(&self, end: SessionEnd) {
         self.inbox.lock().close(end);
         self.poke();
+    }
+
+    /// Asks the worker to go elsewhere; it gets no more jobs here. One that stays is closed at `by`. The first time
+    /// counts.
+    pub(crate) fn ask_leave(&self, by: Instant) {
+        if self.leave_by.lock().replace(by).is_some() {
+            return;
+        }
+        self.inbox.lock().quieten();
+        self.outbox.lock().ask_leave();
+        self.ready.notify_one();
+        self.poke();
+    }
+
+    /// When a worker that was asked to leave must have gone.
+    pub(crate) fn leave_by(&self) -> Option<Instant> {
+        *self.leave_by.lock()
     }
 
     /// Like [`Link::ask_close`], but leaves the proposal to the caller. Returns the reason that counts: the first.

@@ -38,6 +38,7 @@ pub(crate) struct Outbox {
     acks: VecDeque<ReportAck>,
     stops: VecDeque<Stop>,
     held: HashMap<LeaseId, Held>,
+    leave: bool,
     closed: bool,
 }
 
@@ -81,7 +82,10 @@ impl Outbox {
 
     /// The next output, cut to a size that a stream can carry. `None`: nothing now.
     pub(crate) fn take(&mut self) -> Option<SessionOutput> {
-        let mut output = SessionOutput::default();
+        let mut output = SessionOutput {
+            leave: std::mem::take(&mut self.leave),
+            ..SessionOutput::default()
+        };
         let mut bytes = 0;
         while output.jobs.len() < JOBS_MAX && bytes < PAYLOAD_BYTES_MAX {
             let Some(next) = self.jobs.front() else { break };
@@ -99,6 +103,11 @@ impl Outbox {
             output.stops.extend(self.stops.drain(..stops));
         }
         (!output.is_empty()).then_some(output)
+    }
+
+    /// Tells the worker to go elsewhere.
+    pub(crate) fn ask_leave(&mut self) {
+        self.leave = true;
     }
 
     pub(crate) fn close(&mut self) {
@@ -156,6 +165,14 @@ mod tests {
             .map(|output| (output.jobs.len(), output.stops.len()))
             .collect();
         assert_eq!(sizes, [(2, 0), (2, 0), (1, 1)]);
+    }
+
+    #[test]
+    fn a_worker_is_told_once_to_leave() {
+        let mut outbox = Outbox::default();
+        outbox.ask_leave();
+        assert!(outbox.take().is_some_and(|output| output.leave));
+        assert!(outbox.take().is_none());
     }
 
     #[test]

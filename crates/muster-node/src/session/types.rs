@@ -35,12 +35,14 @@ pub struct SessionOutput {
     pub acks: Vec<ReportAck>,
     /// Attempts to stop.
     pub stops: Vec<Stop>,
+    /// The node is drained: go on at another, and leave this session when its jobs are done.
+    pub leave: bool,
 }
 
 impl SessionOutput {
     /// True when there is nothing to say.
     pub fn is_empty(&self) -> bool {
-        self.jobs.is_empty() && self.acks.is_empty() && self.stops.is_empty()
+        self.jobs.is_empty() && self.acks.is_empty() && self.stops.is_empty() && !self.leave
     }
 }
 
@@ -84,6 +86,8 @@ pub enum SessionEnd {
     Lost,
     /// The node stops; the worker should connect to another.
     Shutdown,
+    /// The node is drained and the worker did not leave in time; it should connect to another.
+    Drained,
     /// The session's actor crashed too often; its leases were taken back without counting the attempts.
     Failed,
 }

@@ -11,7 +11,7 @@ use muster_proto::v1::limit_service_client::LimitServiceClient;
 use muster_proto::v1::queue_service_client::QueueServiceClient;
 use muster_proto::v1::tenant_service_client::TenantServiceClient;
 use muster_proto::v1::worker_service_client::WorkerServiceClient;
-use muster_server::{RunningNode, ServerConfig, start_node};
+use muster_server::{Entry, RunningNode, ServerConfig, start_node};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -52,7 +52,7 @@ impl Cluster {
         let starting = config
             .nodes
             .iter()
-            .map(|node| start_node(&config, node, HandlerRegistry::default()));
+            .map(|node| start_node(&config, node, Entry::default(), HandlerRegistry::default()));
         let mut nodes = Vec::new();
         for started in join_all(starting.collect()).await {
             nodes.push(started.expect("the node starts"));
@@ -91,7 +91,13 @@ impl Cluster {
     }
 
     pub async fn get(&self, id: &str) -> Result<v1::Job, Status> {
-        let answer = self.jobs(1).get_job(v1::GetJobRequest { id: id.to_owned() }).await?;
+        let answer = self
+            .jobs(1)
+            .get_job(v1::GetJobRequest {
+                id: id.to_owned(),
+                ..Default::default()
+            })
+            .await?;
         Ok(answer.into_inner().job.expect("a job"))
     }
 

@@ -333,7 +333,7 @@ async fn a_dead_strict_job_holds_its_key_until_it_is_redriven_or_released() {
         ),
         ("account:1", &first.id, &second.id, 2)
     );
-    let queues = cluster.queues().list_queues(v1::ListQueuesRequest {}).await;
+    let queues = cluster.queues().list_queues(v1::ListQueuesRequest::default()).await;
     assert_eq!(queues.expect("listed").into_inner().queues[0].blocked, 2);
 
     // Redriven, it comes first, in its old place.

@@ -395,7 +395,7 @@ async fn tenants_and_queues_are_administered() {
     let held = cluster.enqueue(job("mail", "")).await.expect("accepted");
     let queues = cluster
         .queues()
-        .list_queues(v1::ListQueuesRequest {})
+        .list_queues(v1::ListQueuesRequest::default())
         .await
         .expect("listed")
         .into_inner()
