@@ -3,15 +3,19 @@
 #![allow(clippy::expect_used, reason = "a test that cannot go on ends")]
 
 pub mod chaos;
+mod cli;
 mod cluster;
 mod ledger;
+mod load;
 mod ports;
 mod wait;
 mod worker;
 mod working;
 
-pub use cluster::{Cluster, Exit, NodePorts, Ran, binary, muster};
+pub use cli::{Ran, Running, muster};
+pub use cluster::{Cluster, Exit, NodePorts, binary};
 pub use ledger::{Ledger, Run};
+pub use load::{assert_same, states};
 pub use ports::free_ports;
 pub use wait::{eventually, wait_for_ends};
 pub use worker::RawWorker;

@@ -7,46 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use muster_client::{Client, Enqueue, JobId, JobState, ListJobs, RawJob};
+use muster_client::{Enqueue, JobId, JobState, RawJob};
 use muster_proto::v1::report_ack::Result as Ack;
-use muster_tests::{Cluster, Ledger, RawWorker, Working, eventually, wait_for_ends};
+use muster_tests::{Cluster, Ledger, RawWorker, Working, assert_same, eventually, states, wait_for_ends};
 
 const SECOND: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(40);
 
 fn job(kind: &str) -> RawJob {
     RawJob::new(kind, &b"payload"[..])
-}
-
-/// States of all jobs of a tenant, live and ended.
-async fn states(client: &Client) -> Vec<(String, JobState)> {
-    let mut found = Vec::new();
-    let mut filter = ListJobs {
-        page_size: 1_000,
-        ..ListJobs::default()
-    };
-    loop {
-        let page = client.list(&filter).await.unwrap();
-        found.extend(page.jobs.into_iter().map(|job| (job.id, job.state)));
-        match page.next {
-            Some(next) => filter.page = Some(next),
-            None => return found,
-        }
-    }
-}
-
-/// Asserts that exactly these jobs are there, each once.
-fn assert_same(found: &[(String, JobState)], ids: &BTreeSet<String>) {
-    let seen: BTreeSet<_> = found.iter().map(|(id, _)| id.clone()).collect();
-    let lost: Vec<_> = ids.difference(&seen).take(3).collect();
-    let strange: Vec<_> = seen.difference(ids).take(3).collect();
-    assert!(
-        lost.is_empty() && strange.is_empty() && found.len() == ids.len(),
-        "{} acknowledged, {} listed, {} of them different; missing e.g. {lost:?}, not asked for e.g. {strange:?}",
-        ids.len(),
-        found.len(),
-        seen.len()
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -180,4 +180,23 @@ async fn a_cluster_that_lost_its_majority_goes_on_with_what_is_left() {
     })
     .await;
     client.enqueue_raw(job("keep"), Enqueue::new()).await.unwrap();
+
+    // New nodes make it bear a loss again; ids of the lost ones stay used.
+    for id in [2, 3] {
+        cluster.forget(id);
+    }
+    cluster.prepare_node(4);
+    let token = cluster.muster("cluster token create --node 4").await.good();
+    cluster.start_joining(4, token.stdout.trim());
+    eventually("node 4 votes", LONG, || async {
+        let status = cluster.status(1).await?;
+        let member = status.members.iter().find(|member| member.node_id == 4)?;
+        (member.role == "follower").then_some(())
+    })
+    .await;
+    cluster.agree().await;
+    cluster
+        .muster("cluster token create --node 2")
+        .await
+        .bad(&["NODE_ID_USED", "5"]);
 }

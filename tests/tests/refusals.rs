@@ -151,6 +151,7 @@ async fn bad_calls_are_refused_with_field_and_limit() {
     let mut service = JobServiceClient::connect(cluster.address(1)).await.unwrap();
     let request = v1::GetJobRequest {
         id: "not-a-uuid".into(),
+        ..v1::GetJobRequest::default()
     };
     let status = service.get_job(request).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);

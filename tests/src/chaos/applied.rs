@@ -16,28 +16,30 @@ const RECORD_APPLIED: &str = "MUSTER_RECORD_APPLIED";
 pub(crate) struct AppliedLogs(PathBuf);
 
 impl AppliedLogs {
-    /// Tells all nodes to record from their next start on, beside their disks, so that a power cut leaves it whole.
-    pub(crate) fn ask(cluster: &mut Cluster) -> Self {
-        let dir = cluster.path().join("applied");
-        let text = dir.display().to_string();
-        for id in cluster.ids() {
-            cluster.set_environment(id, RECORD_APPLIED, &text);
-        }
-        Self(dir)
+    /// Where the nodes of a cluster record: beside their disks, so that a power cut leaves it whole.
+    pub(crate) fn of(cluster: &Cluster) -> Self {
+        Self(cluster.path().join("applied"))
+    }
+
+    /// Tells a node to record from its next start on.
+    pub(crate) fn ask(cluster: &mut Cluster, id: u64) {
+        let dir = Self::of(cluster).0.display().to_string();
+        cluster.set_environment(id, RECORD_APPLIED, &dir);
     }
 
     /// Writes everything into the history, and the effects of an entry once, unless nodes differ. The nodes must have
-    /// ended. Returns the number of records.
-    pub(crate) fn merge(&self, world: &World, ids: &[u64]) -> u64 {
+    /// ended. `last`: the highest id that a node ever had; `ids`: the nodes that are there at the end, which must have
+    /// recorded something. Returns the number of records.
+    pub(crate) fn merge(&self, world: &World, last: u64, ids: &[u64]) -> u64 {
         let recorder = &world.recorder;
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let began = (since_epoch.as_micros() as u64).saturating_sub(recorder.now());
         // By index: who wrote its effects, and their digest.
         let mut effects: HashMap<u64, (u64, u64)> = HashMap::new();
         let mut all = 0;
-        for id in ids {
+        for id in 1..=last {
             let mut own = 0_u64;
-            for entry in AppliedReader::open(&self.0, *id) {
+            for entry in AppliedReader::open(&self.0, id) {
                 let mut applied = match entry {
                     Ok(applied) => applied,
                     Err(malformed) => {
@@ -48,18 +50,18 @@ impl AppliedLogs {
                 own += 1;
                 applied.at = applied.at.saturating_sub(began);
                 let text = serde_json::to_vec(&applied.effects).unwrap_or_default();
-                let (first, known) = *effects.entry(applied.index).or_insert((*id, digest(&text)));
+                let (first, known) = *effects.entry(applied.index).or_insert((id, digest(&text)));
                 if known != digest(&text) {
                     world.complaints.add(format!(
                         "nodes {first} and {id} saw different effects of log index {}",
                         applied.index
                     ));
-                } else if first != *id {
+                } else if first != id {
                     applied.effects.clear();
                 }
                 recorder.record(&Record::Applied(applied));
             }
-            if own == 0 {
+            if own == 0 && ids.contains(&id) {
                 world
                     .complaints
                     .add(format!("node {id} recorded nothing of what it applied"));

@@ -1,14 +1,14 @@
 //! Looks at all nodes all the time: who leads, and whether nodes at one index are in one state.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use muster_client::{Client, ClusterStatus};
 use muster_sim::history::{Leader, Record, Recorder};
 use tokio::task::JoinHandle;
 
-use crate::chaos::world::{Complaints, World};
+use crate::chaos::world::Complaints;
 
 /// Between two looks at a node.
 const EVERY: Duration = Duration::from_millis(150);
@@ -18,10 +18,15 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// Looks at all nodes. Clones share what was seen.
 #[derive(Clone)]
 pub(crate) struct Observer {
-    addresses: BTreeMap<u64, String>,
+    watched: Arc<Mutex<BTreeMap<u64, Watched>>>,
     recorder: Recorder,
     complaints: Complaints,
     seen: Arc<Mutex<Seen>>,
+}
+
+struct Watched {
+    address: String,
+    looks: JoinHandle<()>,
 }
 
 #[derive(Default)]
@@ -34,45 +39,49 @@ struct Seen {
 }
 
 impl Observer {
-    /// For nodes with these ids, in the order of the world's addresses.
-    pub(crate) fn new(world: &World, ids: &[u64]) -> Self {
+    pub(crate) fn new(recorder: &Recorder, complaints: &Complaints) -> Self {
         Self {
-            addresses: ids.iter().copied().zip(world.addresses.iter().cloned()).collect(),
-            recorder: world.recorder.clone(),
-            complaints: world.complaints.clone(),
+            watched: Arc::default(),
+            recorder: recorder.clone(),
+            complaints: complaints.clone(),
             seen: Arc::default(),
         }
     }
 
-    /// Looks until the tasks are aborted.
-    pub(crate) fn start(&self) -> Vec<JoinHandle<()>> {
-        let look = |id: u64| {
-            let observer = self.clone();
-            tokio::spawn(async move {
-                let client = observer.client(id);
-                loop {
-                    if let Ok(status) = client.cluster_status().await {
-                        observer.take(id, &status);
-                    }
-                    tokio::time::sleep(EVERY).await;
-                }
-            })
-        };
-        self.addresses.keys().copied().map(look).collect()
+    fn watched(&self) -> MutexGuard<'_, BTreeMap<u64, Watched>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn client(&self, id: u64) -> Client {
-        let client = Client::builder()
-            .addresses([self.addresses[&id].as_str()])
-            .connect_timeout(ANSWER)
-            .attempt_timeout(ANSWER)
-            .deadline(ANSWER);
-        client.connect_lazy().expect("a good address")
+    /// Looks at a node until told otherwise.
+    pub(crate) fn watch(&self, id: u64, address: String) {
+        let (observer, client, own) = (self.clone(), client(&address), address.clone());
+        let looks = tokio::spawn(async move {
+            loop {
+                if let Ok(status) = client.node_status(&own).await {
+                    observer.take(id, &status);
+                }
+                tokio::time::sleep(EVERY).await;
+            }
+        });
+        self.watched().insert(id, Watched { address, looks });
+    }
+
+    /// A node is gone.
+    pub(crate) fn unwatch(&self, id: u64) {
+        if let Some(watched) = self.watched().remove(&id) {
+            watched.looks.abort();
+        }
+    }
+
+    /// No node is looked at any more.
+    pub(crate) fn end(&self) {
+        self.watched().values().for_each(|watched| watched.looks.abort());
     }
 
     /// What a node says of itself now, on a new connection.
     pub(crate) async fn ask(&self, id: u64) -> Option<ClusterStatus> {
-        let status = self.client(id).cluster_status().await.ok()?;
+        let address = self.watched().get(&id)?.address.clone();
+        let status = client(&address).node_status(&address).await.ok()?;
         self.take(id, &status);
         Some(status)
     }
@@ -119,4 +128,13 @@ impl Observer {
     pub(crate) fn compared(&self) -> u64 {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).compared
     }
+}
+
+fn client(address: &str) -> Client {
+    let client = Client::builder()
+        .addresses([address])
+        .connect_timeout(ANSWER)
+        .attempt_timeout(ANSWER)
+        .deadline(ANSWER);
+    client.connect_lazy().expect("a good address")
 }

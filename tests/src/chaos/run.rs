@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,7 +10,6 @@ use muster_sim::history::{Demands, Header, OperationKind, Record, Recorder};
 use muster_sim::judge_file;
 use tempfile::TempDir;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::chaos::applied::AppliedLogs;
 use crate::chaos::end::{self, DRAIN};
@@ -20,8 +20,8 @@ use crate::chaos::observer::Observer;
 use crate::chaos::options::Options;
 use crate::chaos::report::{FaultCount, Report};
 use crate::chaos::work::Workers;
-use crate::chaos::world::{Calls, Complaints, Resource, World};
-use crate::{Cluster, NodePorts, eventually};
+use crate::chaos::world::{Addresses, Calls, Complaints, Resource, World};
+use crate::{Cluster, NodePorts, eventually, free_ports};
 
 /// Clocks of nodes and deliveries to workers may be so far from the recording clock: a frozen node delivers what it
 /// had in its hands when it is thawed.
@@ -30,6 +30,8 @@ const SLACK: Duration = Duration::from_secs(25);
 const PROGRESS: Duration = Duration::from_secs(5);
 /// A cluster of five on a busy machine.
 const START: Duration = Duration::from_mins(1);
+/// Workers that do not go when a node is drained are made to soon.
+const TABLES: &str = "\n[server]\nsession_drain = \"4s\"\n";
 /// A fault comes at least so often.
 const FAULT_EVERY: Duration = Duration::from_secs(4);
 
@@ -40,7 +42,6 @@ pub async fn run(options: &Options) -> Report {
     let Running {
         world,
         injector,
-        watching,
         applied,
     } = start(options, &place.path, &history).await;
     let clients = load::start(&world, options.rate);
@@ -54,28 +55,35 @@ pub async fn run(options: &Options) -> Report {
     // A call may be under way until its deadline, and a stopped queue is resumed even now.
     injector.heal().await;
     let healed = Instant::now();
+    let resting = tokio::spawn({
+        let injector = Arc::clone(&injector);
+        async move { injector.rest().await }
+    });
     world.recorder.record(&Record::Healed {
         at: world.recorder.now(),
     });
     world.over.send_replace(true);
-    progress.abort();
     for client in clients {
         if client.await.is_err() {
             world.complaints.add("a client ended in a panic".into());
         }
     }
+    if resting.await.is_err() {
+        world.complaints.add("the wait for rest ended in a panic".into());
+    }
+    progress.abort();
     let gap = world.calls.gap();
     end::drain(&world).await;
     let drained_after = healed.elapsed();
     injector.workers.stop().await;
-    let ids = injector.net.ids().to_vec();
+    let ids = injector.net.ids();
     end::scan(&world, &injector.observer, &ids).await;
-    watching.iter().for_each(JoinHandle::abort);
     injector.end();
     if options.progress {
         eprintln!("reading what the nodes recorded");
     }
-    let recorded = applied.merge(&world, &ids);
+    let last = injector.next_id.load(Ordering::Relaxed) - 1;
+    let recorded = applied.merge(&world, last, &ids);
     if let Err(fault) = world.recorder.finish() {
         world.complaints.add(format!("writing the history: {fault}"));
     }
@@ -114,7 +122,6 @@ pub async fn run(options: &Options) -> Report {
 struct Running {
     world: Arc<World>,
     injector: Arc<Injector>,
-    watching: Vec<JoinHandle<()>>,
     applied: AppliedLogs,
 }
 
@@ -159,40 +166,42 @@ impl Place {
 async fn start(options: &Options, path: &Path, history: &Path) -> Running {
     let nodes = NodePorts::choose(options.nodes);
     let peers: Vec<_> = nodes.iter().map(|node| (node.id, node.peer)).collect();
-    let net = Net::start(&peers).await.expect("ports for proxies");
+    let [port] = free_ports(1)[..] else {
+        unreachable!("one port was asked for")
+    };
+    let net = Net::start(port, &peers).await.expect("ports for proxies");
     let needed = options.faults.iter().any(|fault| fault.needs_disks());
     let disks = nodes
         .iter()
         .filter(|_| needed)
         .map(|node| Disk::make(path, node.id).expect("a disk"));
     let disks = disks.collect();
-    let mut cluster = Cluster::prepare_in(path, &nodes, "", |own, node| {
-        if own == node.id {
-            format!("127.0.0.1:{}", node.peer)
-        } else {
-            net.address(own, node.id).to_string()
-        }
-    });
+    let mut cluster = Cluster::prepare_in(path, &nodes, TABLES, |own| net.addresses(own));
     let moves = options.faults.contains(&Fault::ClockJump);
     let ids = cluster.ids();
     let clocks = ids.into_iter().filter(|_| moves);
     let clocks = clocks
         .map(|id| Clock::make(&mut cluster, id).expect("libfaketime"))
         .collect();
-    let applied = AppliedLogs::ask(&mut cluster);
+    let applied = AppliedLogs::of(&cluster);
+    for node in &nodes {
+        AppliedLogs::ask(&mut cluster, node.id);
+    }
     cluster.start_all();
     let recorder = Recorder::create(history, &header(options)).expect("a history file");
     let world = Arc::new(World {
         recorder,
         seed: options.seed,
-        addresses: cluster.addresses(),
+        addresses: Addresses::new(nodes.iter().map(|node| (node.id, cluster.address(node.id)))),
         resource: Resource::default(),
         calls: Calls::default(),
         complaints: Complaints::default(),
         over: watch::Sender::new(false),
     });
-    let observer = Observer::new(&world, net.ids());
-    let watching = observer.start();
+    let observer = Observer::new(&world.recorder, &world.complaints);
+    for node in &nodes {
+        observer.watch(node.id, cluster.address(node.id));
+    }
     eventually("a leader", START, || async { observer.leader() }).await;
     eventually("the tenants", START, || async { load::create(&world).await.ok() }).await;
     let injector = Arc::new(Injector {
@@ -204,12 +213,12 @@ async fn start(options: &Options, path: &Path, history: &Path) -> Running {
         net,
         observer,
         log: Log::default(),
-        down: Mutex::default(),
+        exceptions: Mutex::default(),
+        next_id: AtomicU64::new(nodes.len() as u64 + 1),
     });
     Running {
         world,
         injector,
-        watching,
         applied,
     }
 }

@@ -1,7 +1,7 @@
 //! What all parts of a run share.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use muster_client::{Client, Error};
@@ -14,8 +14,8 @@ use tokio::sync::watch;
 pub(crate) struct World {
     pub(crate) recorder: Recorder,
     pub(crate) seed: u64,
-    /// Public addresses of the nodes, in the order of their ids.
-    pub(crate) addresses: Vec<String>,
+    /// Public addresses of the nodes that are there now, by id.
+    pub(crate) addresses: Addresses,
     pub(crate) resource: Resource,
     pub(crate) calls: Calls,
     pub(crate) complaints: Complaints,
@@ -37,8 +37,8 @@ impl World {
 
     /// A client that begins at one of the nodes and gives up after a few seconds, so that unknown outcomes happen.
     pub(crate) fn client(&self, number: usize) -> Client {
-        let mut addresses = self.addresses.clone();
-        let count = addresses.len();
+        let mut addresses = self.addresses.all();
+        let count = addresses.len().max(1);
         addresses.rotate_left(number % count);
         let client = Client::builder()
             .addresses(addresses)
@@ -83,6 +83,32 @@ impl World {
                 true
             }
         }
+    }
+}
+
+/// Public addresses of nodes, by id.
+pub(crate) struct Addresses(RwLock<BTreeMap<u64, String>>);
+
+impl Addresses {
+    pub(crate) fn new(known: impl IntoIterator<Item = (u64, String)>) -> Self {
+        Self(RwLock::new(known.into_iter().collect()))
+    }
+
+    pub(crate) fn add(&self, id: u64, address: String) {
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, address);
+    }
+
+    pub(crate) fn remove(&self, id: u64) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    /// In the order of ids.
+    pub(crate) fn all(&self) -> Vec<String> {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.values().cloned().collect()
     }
 }
 

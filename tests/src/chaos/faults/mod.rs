@@ -3,8 +3,10 @@
 mod clock;
 mod deck;
 mod disk;
+mod members;
 mod network;
 mod node;
+mod places;
 mod schedule;
 mod workers;
 
@@ -62,11 +64,23 @@ pub enum Fault {
     PowerCut,
     /// A node's wall clock wrong for a while, by up to half a minute. Needs libfaketime.
     ClockJump,
+    /// A node joins; now and then its join is given up half-way.
+    AddNode,
+    /// A node is taken out, the leader more often than not, and its process must end.
+    RemoveNode,
+    /// A node's disk is lost for good, and a new node takes its place.
+    ReplaceNode,
+    /// The lead is handed to a node of one's choice.
+    TransferLeader,
+    /// A node gives up its sessions and the lead for a while.
+    DrainNode,
 }
 
 /// What faults act on: one of each sort at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Sort {
+    /// Which nodes there are.
+    Members,
     /// Processes of nodes.
     Node,
     /// Links between them.
@@ -77,7 +91,7 @@ pub(crate) enum Sort {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 26] = [
         Self::Kill,
         Self::KillTwo,
         Self::KillAll,
@@ -99,6 +113,11 @@ impl Fault {
         Self::DiskFull,
         Self::PowerCut,
         Self::ClockJump,
+        Self::AddNode,
+        Self::RemoveNode,
+        Self::ReplaceNode,
+        Self::TransferLeader,
+        Self::DrainNode,
     ];
 
     /// Its name on the command line.
@@ -125,6 +144,11 @@ impl Fault {
             Self::DiskFull => "disk-full",
             Self::PowerCut => "power-cut",
             Self::ClockJump => "clock-jump",
+            Self::AddNode => "add-node",
+            Self::RemoveNode => "remove-node",
+            Self::ReplaceNode => "replace-node",
+            Self::TransferLeader => "transfer-leader",
+            Self::DrainNode => "drain-node",
         }
     }
 
@@ -160,6 +184,9 @@ impl Fault {
             Self::WorkerKill | Self::WorkerDrop | Self::WorkerHang | Self::DoubleReport | Self::LateReport => {
                 Sort::Worker
             }
+            Self::AddNode | Self::RemoveNode | Self::ReplaceNode | Self::TransferLeader | Self::DrainNode => {
+                Sort::Members
+            }
         }
     }
 
@@ -180,6 +207,8 @@ impl Fault {
             Self::DiskFull => FaultKind::DiskFull,
             Self::PowerCut => FaultKind::PowerCut,
             Self::ClockJump => FaultKind::ClockJump,
+            Self::AddNode | Self::RemoveNode | Self::ReplaceNode | Self::DrainNode => FaultKind::Membership,
+            Self::TransferLeader => FaultKind::LeaderChange,
         }
     }
 

@@ -21,7 +21,7 @@ pub(super) async fn inject(injector: &Injector, fault: Fault, rng: &mut StdRng) 
     let net = &injector.net;
     let time = Duration::from_millis(rng.random_range(400..5_000));
     let node = injector.some_node(rng, LEADER);
-    let others: Vec<u64> = net.ids().iter().copied().filter(|id| *id != node).collect();
+    let others: Vec<u64> = net.ids().into_iter().filter(|id| *id != node).collect();
     // Silence or broken connections.
     let cut = if rng.random_bool(0.6) {
         Mode::held()
@@ -88,16 +88,16 @@ pub(super) async fn inject(injector: &Injector, fault: Fault, rng: &mut StdRng) 
 
 /// A minority with this node in it, and the rest.
 fn split(net: &Net, node: u64, rng: &mut StdRng) -> (Vec<u64>, Vec<u64>) {
-    let mut others: Vec<u64> = net.ids().iter().copied().filter(|id| *id != node).collect();
+    let mut others: Vec<u64> = net.ids().into_iter().filter(|id| *id != node).collect();
     others.shuffle(rng);
-    let majority = others.split_off((net.ids().len() - 1) / 2 - 1);
+    let majority = others.split_off(others.len() / 2 - 1);
     others.push(node);
     (others, majority)
 }
 
 /// Two groups and the node between them.
 fn bridge(net: &Net, rng: &mut StdRng) -> (Vec<u64>, u64, Vec<u64>) {
-    let mut ids = net.ids().to_vec();
+    let mut ids = net.ids();
     ids.shuffle(rng);
     let middle = ids.remove(0);
     let right = ids.split_off(ids.len() / 2);
@@ -121,7 +121,7 @@ fn one_way(node: u64, others: &[u64], rng: &mut StdRng) -> (Vec<(u64, u64)>, Str
 /// All links, or those of one node.
 fn some_pairs(net: &Net, node: u64, others: &[u64], rng: &mut StdRng) -> Vec<(u64, u64)> {
     if rng.random_bool(0.3) {
-        let mut pairs = Net::between(net.ids(), net.ids());
+        let mut pairs = Net::between(&net.ids(), &net.ids());
         pairs.sort_unstable();
         pairs.dedup();
         pairs

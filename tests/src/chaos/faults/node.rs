@@ -1,6 +1,5 @@
 //! Processes of nodes killed, frozen, restarted.
 
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use rand::Rng;
@@ -11,8 +10,6 @@ use tokio::time::Instant;
 use super::schedule::{Effect, Injector};
 use super::{Clock, Disk, Fault};
 
-/// Longest start of a node on a busy machine, its log read.
-const BACK: Duration = Duration::from_mins(1);
 /// Longest end of a node that cannot go on.
 const ENDING: Duration = Duration::from_secs(6);
 /// How often the leader is the one, in percent.
@@ -21,12 +18,12 @@ const LEADER: u32 = 60;
 pub(super) async fn inject(injector: &Injector, fault: Fault, rng: &mut StdRng) -> Effect {
     match fault {
         Fault::KillTwo => {
-            let mut ids = injector.net.ids().to_vec();
+            let mut ids = injector.net.ids();
             ids.shuffle(rng);
             ids.truncate(2);
             kill(injector, &ids, 0, rng).await
         }
-        Fault::KillAll => kill(injector, injector.net.ids(), 0, rng).await,
+        Fault::KillAll => kill(injector, &injector.net.ids(), 0, rng).await,
         Fault::KillStart => {
             let times = rng.random_range(1..4);
             kill(injector, &[injector.some_node(rng, LEADER)], times, rng).await
@@ -81,7 +78,9 @@ async fn kill(injector: &Injector, ids: &[u64], in_start: usize, rng: &mut StdRn
 async fn power_cut(injector: &Injector, rng: &mut StdRng) -> Effect {
     let one = injector.some_node(rng, LEADER);
     let all = rng.random_bool(0.4);
-    let disks: Vec<&Disk> = injector.disks.iter().filter(|disk| all || disk.id() == one).collect();
+    let ids = injector.net.ids();
+    let there = injector.disks.iter().filter(|disk| ids.contains(&disk.id()));
+    let disks: Vec<&Disk> = there.filter(|disk| all || disk.id() == one).collect();
     let mut good = true;
     for disk in &disks {
         injector.expect_down(disk.id());
@@ -126,8 +125,8 @@ async fn disk_full(injector: &Injector, rng: &mut StdRng) -> Effect {
     let end = Instant::now() + ENDING;
     while ended.is_none() && Instant::now() < end {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let mut cluster = injector.cluster.lock().unwrap_or_else(PoisonError::into_inner);
-        ended = cluster.ended(id);
+        let mut cluster = injector.cluster();
+        ended = if cluster.has(id) { cluster.ended(id) } else { None };
     }
     injector.start(id);
     let back = injector.wait_for(id).await;
@@ -145,7 +144,7 @@ async fn clock_jump(injector: &Injector, rng: &mut StdRng) -> Effect {
     let clock = injector.clocks.iter().find(|clock| clock.id() == id);
     let set = clock.is_some_and(|clock| clock.set(seconds).is_ok());
     pause_for(rng, 500..5_000).await;
-    let pid = injector.cluster.lock().unwrap_or_else(PoisonError::into_inner).pid(id);
+    let pid = injector.cluster().pid(id);
     let read = pid.is_some_and(Clock::moves);
     let reset = clock.is_some_and(|clock| clock.set(0).is_ok());
     let back = injector.wait_for(id).await;
@@ -164,7 +163,7 @@ async fn pause(injector: &Injector, id: u64, rng: &mut StdRng) -> Effect {
         rng.random_range(3_000..10_000)
     };
     let pid = {
-        let cluster = injector.cluster.lock().unwrap_or_else(PoisonError::into_inner);
+        let cluster = injector.cluster();
         let pid = cluster.pid(id);
         if pid.is_some() {
             cluster.pause(id);
@@ -173,12 +172,11 @@ async fn pause(injector: &Injector, id: u64, rng: &mut StdRng) -> Effect {
     };
     tokio::time::sleep(Duration::from_millis(millis)).await;
     let stood = pid.is_some_and(is_stopped);
-    if pid.is_some() {
-        injector
-            .cluster
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .resume(id);
+    {
+        let cluster = injector.cluster();
+        if cluster.pid(id).is_some() {
+            cluster.resume(id);
+        }
     }
     let back = injector.wait_for(id).await;
     Effect {
@@ -196,71 +194,4 @@ fn is_stopped(pid: u32) -> bool {
 
 async fn pause_for(rng: &mut StdRng, millis: std::ops::Range<u64>) {
     tokio::time::sleep(Duration::from_millis(rng.random_range(millis))).await;
-}
-
-impl Injector {
-    /// A node may end by itself until it is started again.
-    fn expect_down(&self, id: u64) {
-        self.down.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-    }
-
-    /// SIGKILL. False: it did not run.
-    fn kill(&self, id: u64) -> bool {
-        self.expect_down(id);
-        let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
-        let ran = cluster.ended(id).is_none() && cluster.pid(id).is_some();
-        cluster.kill(id);
-        ran
-    }
-
-    fn start(&self, id: u64) {
-        let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
-        if cluster.pid(id).is_none() {
-            cluster.start_node(id);
-        }
-        self.down.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-    }
-
-    /// Waits until a node answers. Its process has just been started or thawed, so an answer is a new one.
-    async fn wait_for(&self, id: u64) -> bool {
-        let end = Instant::now() + BACK;
-        while Instant::now() < end {
-            if self.observer.ask(id).await.is_some() {
-                return true;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        false
-    }
-
-    /// Looks for nodes that ended by themselves, which none may, and starts them again.
-    pub(crate) fn look_after(&self) {
-        for id in self.net.ids() {
-            if self.down.lock().unwrap_or_else(PoisonError::into_inner).contains(id) {
-                continue;
-            }
-            let mut cluster = self.cluster.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(status) = cluster.ended(*id) {
-                self.world
-                    .complaints
-                    .add(format!("node {id} ended by itself: {status}; see node-{id}.log"));
-                cluster.start_node(*id);
-            }
-        }
-    }
-
-    /// Everything passes, everything runs.
-    pub(crate) async fn heal(&self) {
-        self.net.heal();
-        for id in self.net.ids() {
-            self.start(*id);
-        }
-        for id in self.net.ids() {
-            if !self.wait_for(*id).await {
-                self.world
-                    .complaints
-                    .add(format!("node {id} does not answer {BACK:?} after the last fault"));
-            }
-        }
-    }
 }

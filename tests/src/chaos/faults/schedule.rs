@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::deck::Deck;
-use super::{Clock, Disk, Fault, Sort, network, node, workers};
+use super::places::Exceptions;
+use super::{Clock, Disk, Fault, Sort, members, network, node, workers};
 use crate::Cluster;
 use crate::chaos::net::Net;
 use crate::chaos::observer::Observer;
@@ -38,8 +40,9 @@ pub(crate) struct Injector {
     pub(crate) observer: Observer,
     pub(crate) workers: Workers,
     pub(crate) log: Log,
-    /// Nodes that are down on purpose.
-    pub(crate) down: Mutex<HashSet<u64>>,
+    pub(crate) exceptions: Mutex<Exceptions>,
+    /// Of the next node that joins.
+    pub(crate) next_id: AtomicU64,
 }
 
 /// Counts of faults: injected, took effect.
@@ -100,6 +103,7 @@ impl Injector {
     async fn inject(&self, fault: Fault, mut rng: StdRng) {
         let start = self.world.recorder.now();
         let effect: Pin<Box<dyn Future<Output = Effect> + Send + '_>> = match fault.sort() {
+            Sort::Members => Box::pin(members::inject(self, fault, &mut rng)),
             Sort::Node => Box::pin(node::inject(self, fault, &mut rng)),
             Sort::Network => Box::pin(network::inject(self, fault, &mut rng)),
             Sort::Worker => Box::pin(workers::inject(self, fault, &mut rng)),
@@ -117,7 +121,8 @@ impl Injector {
 
     /// Ends all nodes and takes out their disks.
     pub(crate) fn end(&self) {
-        self.cluster.lock().unwrap_or_else(PoisonError::into_inner).kill_all();
+        self.observer.end();
+        self.cluster().kill_all();
         for disk in &self.disks {
             if let Err(fault) = disk.unmount() {
                 self.world.complaints.add(fault.to_string());
@@ -130,6 +135,7 @@ impl Injector {
         let ids = self.net.ids();
         let leads = rng.random_range(0..100) < leader_percent;
         let other = ids[rng.random_range(0..ids.len())];
-        self.observer.leader().filter(|_| leads).unwrap_or(other)
+        let leader = self.observer.leader().filter(|leader| leads && ids.contains(leader));
+        leader.unwrap_or(other)
     }
 }

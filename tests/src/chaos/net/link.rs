@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::flow::Flow;
@@ -18,16 +19,19 @@ const CHUNK: usize = 16 << 10;
 /// Chunks on their way at most: then the sender's own window fills, as it does in a slow network.
 const CHUNKS: usize = 256;
 
-/// Listens for connections to a port of this machine.
-pub(super) async fn open(port: u16, there: Arc<Flow>, back: Arc<Flow>) -> std::io::Result<SocketAddr> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move {
+/// Listens for connections to a port of this machine until the task is aborted; open ones stay.
+pub(super) async fn open(
+    address: SocketAddr,
+    port: u16,
+    there: Arc<Flow>,
+    back: Arc<Flow>,
+) -> std::io::Result<JoinHandle<()>> {
+    let listener = TcpListener::bind(address).await?;
+    Ok(tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(serve(stream, port, Arc::clone(&there), Arc::clone(&back)));
         }
-    });
-    Ok(address)
+    }))
 }
 
 async fn serve(near: TcpStream, port: u16, there: Arc<Flow>, back: Arc<Flow>) {

@@ -1,61 +1,116 @@
 //! The network between the nodes: a TCP proxy for each ordered pair, all in this process.
 //!
-//! A node's configuration names the proxies as its peers' addresses. Bytes from node `a` to node `b` pass one [`Flow`],
+//! A node's configuration says that it reaches the others at the proxies. Bytes from node `a` to node `b` pass one [`Flow`],
 //! whichever of the two opened the connection, so that a one-way cut is one: requests of `a` and answers of `a` stay away
 //! from `b`, and `b` still reaches `a`.
+//!
+//! Where a proxy listens follows from its pair alone, so that a node knows from its start on how to reach those that join
+//! later. All of 127.0.0.0/8 is this machine.
 
 mod flow;
 mod link;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::task::JoinHandle;
 
 pub(crate) use flow::{Flow, Met, Mode};
 
+/// Highest id for which there is an address.
+pub(crate) const IDS: u64 = 250;
+
 /// All links of a cluster.
 pub(crate) struct Net {
-    ids: Vec<u64>,
+    /// Of all proxies.
+    port: u16,
+    links: Mutex<Links>,
+}
+
+#[derive(Default)]
+struct Links {
+    /// Nodes that take part, and their real ports.
+    nodes: BTreeMap<u64, u16>,
+    /// Also of nodes that are gone.
     flows: BTreeMap<(u64, u64), Arc<Flow>>,
-    addresses: BTreeMap<(u64, u64), SocketAddr>,
+    proxies: BTreeMap<(u64, u64), JoinHandle<()>>,
 }
 
 impl Net {
-    /// Opens a proxy for each ordered pair of these nodes: id and real peer port.
-    pub(crate) async fn start(nodes: &[(u64, u16)]) -> std::io::Result<Self> {
-        let mut flows = BTreeMap::new();
-        for (from, _) in nodes {
-            for (to, _) in nodes.iter().filter(|(to, _)| to != from) {
-                flows.insert((*from, *to), Arc::new(Flow::default()));
+    /// Opens a proxy for each ordered pair of these nodes: id and real peer port. The proxies' own port must be free on
+    /// all addresses.
+    pub(crate) async fn start(port: u16, nodes: &[(u64, u16)]) -> std::io::Result<Self> {
+        let net = Self {
+            port,
+            links: Mutex::default(),
+        };
+        for (id, port) in nodes {
+            net.open(*id, *port).await?;
+        }
+        Ok(net)
+    }
+
+    fn links(&self) -> MutexGuard<'_, Links> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens proxies between a node and all that take part already.
+    pub(crate) async fn open(&self, id: u64, port: u16) -> std::io::Result<()> {
+        let others = self.links().nodes.clone();
+        for (other, other_port) in others {
+            for (from, to, port) in [(id, other, other_port), (other, id, port)] {
+                let (there, back) = {
+                    let mut links = self.links();
+                    let mut flow = |pair| Arc::clone(links.flows.entry(pair).or_default());
+                    (flow((from, to)), flow((to, from)))
+                };
+                let proxy = link::open(self.address(from, to), port, there, back).await?;
+                self.links().proxies.insert((from, to), proxy);
             }
         }
-        let mut addresses = BTreeMap::new();
-        for ((from, to), there) in &flows {
-            let port = nodes.iter().find(|(id, _)| id == to).map_or(0, |(_, port)| *port);
-            let back = Arc::clone(&flows[&(*to, *from)]);
-            let address = link::open(port, Arc::clone(there), back).await?;
-            addresses.insert((*from, *to), address);
+        self.links().nodes.insert(id, port);
+        Ok(())
+    }
+
+    /// Closes the proxies of a node that is gone.
+    pub(crate) fn close(&self, id: u64) {
+        let mut links = self.links();
+        links.nodes.remove(&id);
+        links.proxies.retain(|(from, to), proxy| {
+            let stays = *from != id && *to != id;
+            if !stays {
+                proxy.abort();
+            }
+            stays
+        });
+        for ((from, to), flow) in &links.flows {
+            if *from == id || *to == id {
+                flow.cut();
+            }
         }
-        Ok(Self {
-            ids: nodes.iter().map(|(id, _)| *id).collect(),
-            flows,
-            addresses,
-        })
     }
 
-    /// Where node `from` finds node `to`.
+    /// Where node `from` finds node `to`, if both take part.
     pub(crate) fn address(&self, from: u64, to: u64) -> SocketAddr {
-        self.addresses[&(from, to)]
+        let address = Ipv4Addr::new(127, 1, from as u8, to as u8);
+        SocketAddr::new(IpAddr::V4(address), self.port)
     }
 
-    /// Ids of all nodes.
-    pub(crate) fn ids(&self) -> &[u64] {
-        &self.ids
+    /// Where node `from` finds all others that there may ever be.
+    pub(crate) fn addresses(&self, from: u64) -> Vec<(u64, String)> {
+        let others = (1..=IDS).filter(|to| *to != from);
+        others.map(|to| (to, self.address(from, to).to_string())).collect()
+    }
+
+    /// Ids of all nodes that take part.
+    pub(crate) fn ids(&self) -> Vec<u64> {
+        self.links().nodes.keys().copied().collect()
     }
 
     /// Bytes from one node to another.
-    pub(crate) fn flow(&self, from: u64, to: u64) -> &Flow {
-        &self.flows[&(from, to)]
+    pub(crate) fn flow(&self, from: u64, to: u64) -> Arc<Flow> {
+        Arc::clone(self.links().flows.entry((from, to)).or_default())
     }
 
     /// All pairs in which the first is in one group and the second in the other, both ways.
@@ -83,7 +138,7 @@ impl Net {
 
     /// Everything passes again.
     pub(crate) fn heal(&self) {
-        for flow in self.flows.values() {
+        for flow in self.links().flows.values() {
             flow.set(Mode::default());
         }
     }

@@ -122,8 +122,9 @@ impl Life {
 
     async fn run(mut self) {
         loop {
-            let at = self.rng.random_range(0..self.world.addresses.len());
-            let address = self.world.addresses[at].clone();
+            let addresses = self.world.addresses.all();
+            let at = self.rng.random_range(0..addresses.len());
+            let address = addresses[at].clone();
             if let Ok(session) = Session::open(&address, &self.name).await
                 && matches!(self.serve(session).await, End::Stopped)
             {

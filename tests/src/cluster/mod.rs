@@ -1,6 +1,8 @@
 //! Nodes as processes: three, unless said otherwise.
 
-use std::fmt::Write as _;
+mod config;
+mod newcomer;
+
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,7 +11,8 @@ use std::time::Duration;
 use muster_client::{Client, ClusterStatus};
 use tempfile::TempDir;
 
-use crate::ports::free_ports;
+pub use config::NodePorts;
+
 use crate::wait::eventually;
 
 /// Longest start of a node, restart from its log included, on a busy machine.
@@ -39,77 +42,8 @@ pub struct Exit {
     pub stderr: String,
 }
 
-/// A node's id and ports.
-#[derive(Clone, Copy, Debug)]
-pub struct NodePorts {
-    /// Id.
-    pub id: u64,
-    /// Clients and workers.
-    pub api: u16,
-    /// The other nodes.
-    pub peer: u16,
-    /// Prometheus.
-    pub metrics: u16,
-}
-
-impl NodePorts {
-    /// Nodes from 1 on, with ports that are free now.
-    pub fn choose(count: usize) -> Vec<Self> {
-        let ports = free_ports(3 * count);
-        let node = |at: usize| Self {
-            id: at as u64 + 1,
-            api: ports[at],
-            peer: ports[at + count],
-            metrics: ports[at + 2 * count],
-        };
-        (0..count).map(node).collect()
-    }
-}
-
-/// What a command of the `muster` binary did.
-#[derive(Debug)]
-pub struct Ran {
-    /// Exit code; `None`: by a signal.
-    pub code: Option<i32>,
-    /// Standard output.
-    pub stdout: String,
-    /// Standard error.
-    pub stderr: String,
-}
-
-impl Ran {
-    /// Standard output as JSON, of a command that was to succeed.
-    pub fn json(&self) -> serde_json::Value {
-        assert_eq!(self.code, Some(0), "{}{}", self.stdout, self.stderr);
-        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.stdout))
-    }
-}
-
-/// Runs a command of the `muster` binary to its end.
-pub async fn muster(arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
-    let mut command = tokio::process::Command::new(binary());
-    command
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .env_remove("MUSTER_CONFIG")
-        .env_remove("MUSTER_NODE")
-        .env_remove("MUSTER_ADDRESS")
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = tokio::time::timeout(Duration::from_mins(2), command.output()).await;
-    let output = output
-        .unwrap_or_else(|_| panic!("muster {arguments:?} takes too long"))
-        .expect("the muster binary starts");
-    Ran {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
-}
-
 struct Process {
-    id: u64,
-    api: u16,
+    ports: NodePorts,
     config: PathBuf,
     /// Variables of its environment besides those of this process.
     environment: Vec<(String, String)>,
@@ -121,6 +55,8 @@ struct Process {
 pub struct Cluster {
     dir: Option<TempDir>,
     path: PathBuf,
+    /// What `cluster.toml` has besides the nodes.
+    tables: String,
     processes: Vec<Process>,
 }
 
@@ -146,49 +82,39 @@ impl Cluster {
             .expect("a temporary directory");
         let path = dir.path().to_owned();
         let nodes = NodePorts::choose(3);
-        let peer = |_, node: &NodePorts| format!("127.0.0.1:{}", node.peer);
-        let mut cluster = Self::prepare_in(&path, &nodes, tables, peer);
+        let mut cluster = Self::prepare_in(&path, &nodes, tables, |_| Vec::new());
         cluster.dir = Some(dir);
         cluster
     }
 
-    /// Directory and configuration of these nodes. Each has a file of its own, in which `peer` says where it finds the
-    /// others: in between there may be a proxy. The directory stays.
+    /// Directory and configuration of these nodes. Each has a file of its own, in which `dial` says where it reaches
+    /// others, if not at their addresses: in between there may be a proxy. The directory stays.
     pub fn prepare_in(
         path: &Path,
         nodes: &[NodePorts],
         tables: &str,
-        peer: impl Fn(u64, &NodePorts) -> String,
+        dial: impl Fn(u64) -> Vec<(u64, String)>,
     ) -> Self {
-        let mut processes = Vec::new();
-        for own in nodes {
-            let mut config = "cluster = \"test\"\n".to_owned();
-            for node in nodes {
-                let NodePorts { id, api, metrics, .. } = node;
-                let peer = peer(own.id, node);
-                let _ = write!(
-                    config,
-                    "\n[[node]]\nid = {id}\napi = \"127.0.0.1:{api}\"\npeer = \"{peer}\"\nmetrics = \
-                     \"127.0.0.1:{metrics}\"\ndata = \"node-{id}\"\n"
-                );
-            }
-            config.push_str(tables);
-            let file = path.join(format!("cluster-{}.toml", own.id));
-            std::fs::write(&file, config).expect("the directory is writable");
-            processes.push(Process {
-                id: own.id,
-                api: own.api,
-                config: file,
-                environment: Vec::new(),
-                log: path.join(format!("node-{}.log", own.id)),
-                child: None,
-            });
-        }
-        Self {
+        let mut cluster = Self {
             dir: None,
             path: path.to_owned(),
-            processes,
+            tables: tables.to_owned(),
+            processes: Vec::new(),
+        };
+        for own in nodes {
+            cluster.place(*own, nodes, &dial(own.id));
         }
+        cluster
+    }
+
+    fn place(&mut self, own: NodePorts, nodes: &[NodePorts], dial: &[(u64, String)]) {
+        self.processes.push(Process {
+            ports: own,
+            config: config::write(&self.path, own.id, nodes, dial, &self.tables),
+            environment: Vec::new(),
+            log: self.path.join(format!("node-{}.log", own.id)),
+            child: None,
+        });
     }
 
     /// Three nodes in a directory below that of this cluster, none of which is started. It lives as long as this one.
@@ -196,8 +122,7 @@ impl Cluster {
     pub fn prepare_beside(&self, name: &str, tables: &str) -> Self {
         let path = self.path.join(name);
         std::fs::create_dir(&path).expect("a new directory");
-        let peer = |_, node: &NodePorts| format!("127.0.0.1:{}", node.peer);
-        Self::prepare_in(&path, &NodePorts::choose(3), tables, peer)
+        Self::prepare_in(&path, &NodePorts::choose(3), tables, |_| Vec::new())
     }
 
     /// Configuration file of a node.
@@ -215,9 +140,19 @@ impl Cluster {
         &self.path
     }
 
-    /// Text of the first node's `cluster.toml`; those of a cluster without proxies are equal.
+    /// Text of the first node's `cluster.toml`; those of the first nodes of a cluster without proxies are equal.
     pub fn config(&self) -> String {
-        std::fs::read_to_string(&self.processes[0].config).expect("written before")
+        self.config_of(self.processes[0].ports.id)
+    }
+
+    /// Text of a node's `cluster.toml`.
+    pub fn config_of(&self, id: u64) -> String {
+        std::fs::read_to_string(&self.process(id).config).expect("written before")
+    }
+
+    /// Writes a node's `cluster.toml` anew, for its next start.
+    pub fn set_config(&self, id: u64, text: &str) {
+        std::fs::write(&self.process(id).config, text).expect("the directory is writable");
     }
 
     /// Sets a variable in the environment of a node from its next start on.
@@ -227,9 +162,15 @@ impl Cluster {
         environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// Whether a node is one of this cluster's.
+    pub fn has(&self, id: u64) -> bool {
+        self.processes.iter().any(|process| process.ports.id == id)
+    }
+
     /// Process id of a node, if it runs.
     pub fn pid(&self, id: u64) -> Option<u32> {
-        self.process(id).child.as_ref().map(Child::id)
+        let process = self.processes.iter().find(|process| process.ports.id == id)?;
+        process.child.as_ref().map(Child::id)
     }
 
     /// Whether a node's process was started and has ended by itself, and how; it can be started again then.
@@ -242,30 +183,43 @@ impl Cluster {
 
     /// Ids of all nodes.
     pub fn ids(&self) -> Vec<u64> {
-        self.processes.iter().map(|process| process.id).collect()
+        self.processes.iter().map(|process| process.ports.id).collect()
     }
 
     /// Public address of a node.
     pub fn address(&self, id: u64) -> String {
-        format!("http://127.0.0.1:{}", self.process(id).api)
+        format!("http://{}", self.api(id))
+    }
+
+    /// Where a node serves clients, as its configuration has it.
+    pub fn api(&self, id: u64) -> String {
+        format!("127.0.0.1:{}", self.process(id).ports.api)
+    }
+
+    /// Where a node serves the other nodes, as its configuration has it.
+    pub fn peer(&self, id: u64) -> String {
+        format!("127.0.0.1:{}", self.process(id).ports.peer)
     }
 
     /// Addresses of all nodes.
     pub fn addresses(&self) -> Vec<String> {
-        self.processes.iter().map(|process| self.address(process.id)).collect()
+        self.processes
+            .iter()
+            .map(|process| self.address(process.ports.id))
+            .collect()
     }
 
     fn process(&self, id: u64) -> &Process {
         self.processes
             .iter()
-            .find(|process| process.id == id)
+            .find(|process| process.ports.id == id)
             .expect("a node of this cluster")
     }
 
     fn process_mut(&mut self, id: u64) -> &mut Process {
         self.processes
             .iter_mut()
-            .find(|process| process.id == id)
+            .find(|process| process.ports.id == id)
             .expect("a node of this cluster")
     }
 
@@ -281,6 +235,11 @@ impl Cluster {
 
     /// Starts a node that is not running.
     pub fn start_node(&mut self, id: u64) {
+        self.start_node_with(id, &[]);
+    }
+
+    /// The same with more arguments, which it gets this time only.
+    pub fn start_node_with(&mut self, id: u64, arguments: &[&str]) {
         let process = self.process_mut(id);
         assert!(process.child.is_none(), "node {id} runs already");
         let log = OpenOptions::new()
@@ -293,9 +252,12 @@ impl Cluster {
             .arg("--config")
             .arg(&process.config)
             .args(["--node", &id.to_string()])
-            .envs(process.environment.iter().cloned())
+            .args(arguments)
             .env_remove("MUSTER_CONFIG")
             .env_remove("MUSTER_NODE")
+            .env_remove("MUSTER_JOIN")
+            .env_remove("MUSTER_JOIN_FILE")
+            .envs(process.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a second handle"))
             .stderr(log)
@@ -367,6 +329,11 @@ impl Cluster {
 
     /// Runs `muster server` for one node with this configuration until it ends by itself.
     pub async fn run_to_exit(&self, config: &str, id: u64) -> Exit {
+        self.run_to_exit_with(config, id, &[]).await
+    }
+
+    /// The same with more arguments.
+    pub async fn run_to_exit_with(&self, config: &str, id: u64, arguments: &[&str]) -> Exit {
         let file = self.path.join("other.toml");
         std::fs::write(&file, config).expect("the temporary directory is writable");
         let mut command = tokio::process::Command::new(binary());
@@ -374,8 +341,11 @@ impl Cluster {
             .arg("server")
             .arg("--config")
             .arg(file)
-            .args(["--node", &id.to_string()]);
+            .args(["--node", &id.to_string()])
+            .args(arguments);
         command
+            .env_remove("MUSTER_JOIN")
+            .env_remove("MUSTER_JOIN_FILE")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -413,7 +383,7 @@ impl Cluster {
             }
             let newest = *seen.iter().max()?;
             let followers = seen.iter().filter(|found| **found == newest).count();
-            let runs = self.process(newest.1).child.is_some();
+            let runs = self.pid(newest.1).is_some();
             (runs && followers * 2 > self.processes.len()).then_some(newest.1)
         })
         .await
