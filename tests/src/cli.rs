@@ -90,10 +90,12 @@ impl Running {
 /// Runs a `muster` command to its end, with this environment besides that of this process.
 pub async fn muster(arguments: &[&str], environment: &[(&str, &str)]) -> Ran {
     let mut command = bare();
-    command
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .stdin(Stdio::null());
+    command.envs(environment.iter().copied());
+    run(command, arguments).await
+}
+
+async fn run(mut command: Command, arguments: &[&str]) -> Ran {
+    command.args(arguments).stdin(Stdio::null());
     let output = tokio::time::timeout(LIMIT, command.output()).await;
     let output = output
         .unwrap_or_else(|_| panic!("still running after {LIMIT:?}: muster {arguments:?}"))
@@ -120,6 +122,13 @@ impl Cluster {
     /// Runs `muster …` to its end; it knows the addresses of all nodes that run.
     pub async fn muster(&self, line: &str) -> Ran {
         self.begin(line).end().await
+    }
+
+    /// Runs a `muster` command in the cluster's directory, where its configuration and data lie; it knows no addresses.
+    pub async fn muster_beside(&self, arguments: &[&str]) -> Ran {
+        let mut command = bare();
+        command.current_dir(self.path());
+        run(command, arguments).await
     }
 
     /// Starts `muster …`.

@@ -5,18 +5,23 @@
 pub mod chaos;
 mod cli;
 mod cluster;
+pub mod damage;
+mod disk;
 mod ledger;
 mod load;
 mod ports;
+mod shim;
 mod wait;
 mod worker;
 mod working;
 
 pub use cli::{Ran, Running, muster};
 pub use cluster::{Cluster, Exit, NodePorts, binary};
+pub use disk::SmallDisk;
 pub use ledger::{Ledger, Run};
 pub use load::{assert_same, states};
 pub use ports::free_ports;
+pub use shim::{Syncs, sync_shim};
 pub use wait::{eventually, wait_for_ends};
 pub use worker::RawWorker;
 pub use working::Working;

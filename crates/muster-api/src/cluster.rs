@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use muster_core::{ChangeOutcome, ChangeRow, Core, NodeId, NodeRow};
 use muster_proto::v1;
 use muster_raft::{MemberConfig, RaftStatus, Role};
+use muster_store::Room;
 
 use crate::api::Api;
 use crate::convert;
@@ -70,6 +71,7 @@ impl Api {
                 }
             }),
             next_node_id,
+            storage: Some(storage(&status)),
         }
     }
 
@@ -104,6 +106,21 @@ fn change(row: &ChangeRow) -> v1::MembershipChange {
         .into(),
         reason: row.reason.to_string(),
         stage: String::new(),
+    }
+}
+
+fn storage(status: &RaftStatus) -> v1::NodeStorage {
+    use v1::node_storage::Room as Wire;
+    let room = match status.space.room {
+        Room::Enough => Wire::Enough,
+        Room::Low => Wire::Low,
+        Room::Out => Wire::Out,
+    };
+    v1::NodeStorage {
+        refilling: status.refilling,
+        room: room.into(),
+        disk_free_bytes: status.space.free,
+        disk_reserve_bytes: status.space.reserve,
     }
 }
 

@@ -101,6 +101,20 @@ pub enum Error {
         /// When to try again.
         retry_after: Duration,
     },
+    /// A member does not understand a feature level.
+    #[error("feature level {level} cannot come into force: {against}", level = if *level == 0 { "0 (the highest)".to_owned() } else { level.to_string() })]
+    LevelUnsupported {
+        /// Asked for.
+        level: u32,
+        /// Who stands against it, and why.
+        against: String,
+    },
+    /// The disks of a majority are full.
+    #[error("not done: the disks of a majority of the nodes are full; reads go on, and writes will when there is room")]
+    DiskFull {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// Certainly without effect.
     #[error("not done: {0}")]
     NotDone(String),
@@ -200,6 +214,9 @@ impl Error {
             // Repeated so often that the caller is told to come back.
             Self::Refused(Refusal::SearchHistoryAgain { .. }) | Self::NotDone(_) => Reason::NotDone,
             Self::Overloaded { .. } | Self::LeaderOverloaded { .. } => Reason::Overloaded,
+            Self::DiskFull { .. } => Reason::DiskFull,
+            Self::LevelUnsupported { .. } => Reason::LevelUnsupported,
+            Self::Refused(Refusal::LevelFalls { .. }) => Reason::LevelFalls,
             Self::Stopping => Reason::Stopping,
             Self::Refused(Refusal::RequestForgotten { .. }) | Self::Unknown(_) => Reason::OutcomeUnknown,
             Self::DeadlinePassed(_) => Reason::DeadlinePassed,
@@ -214,7 +231,9 @@ impl Error {
     /// When a repeat may help.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::Overloaded { retry_after, .. } | Self::LeaderOverloaded { retry_after } => Some(*retry_after),
+            Self::Overloaded { retry_after, .. }
+            | Self::LeaderOverloaded { retry_after }
+            | Self::DiskFull { retry_after } => Some(*retry_after),
             Self::NotDone(_)
             | Self::Stopping
             | Self::Drained
@@ -263,6 +282,9 @@ impl Error {
                 vec![("first_job", first.to_string()), ("field", what.to_string())]
             }
             Self::Refused(Refusal::OtherItemRefused { item }) => vec![("item", item.to_string())],
+            Self::Refused(Refusal::LevelFalls { current, asked }) => {
+                vec![("level", asked.to_string()), ("level_in_force", current.to_string())]
+            }
             Self::Overloaded { what, limit, .. } => vec![("what", (*what).to_owned()), ("limit", limit.to_string())],
             Self::QuorumAtRisk { node, silent, .. } => {
                 vec![("node", node.to_string()), ("silent", format!("{silent:?}"))]
@@ -356,6 +378,7 @@ impl From<ProposeError> for Error {
             ProposeError::NotDone { reason } => Self::NotDone(reason),
             ProposeError::Unknown { reason } => Self::Unknown(reason),
             ProposeError::Overloaded { retry_after } => Self::LeaderOverloaded { retry_after },
+            ProposeError::DiskFull { retry_after } => Self::DiskFull { retry_after },
             // Commands already handed over may still take effect.
             ProposeError::Stopped => Self::Unknown("the node is shutting down".to_owned()),
         }
@@ -461,6 +484,15 @@ mod tests {
         );
         let again = Refusal::SearchHistoryAgain { searched: 1, needed: 2 };
         check(again.into(), Code::Unavailable, "NOT_DONE", true);
+        check(
+            ProposeError::DiskFull {
+                retry_after: RETRY_SOON,
+            }
+            .into(),
+            Code::ResourceExhausted,
+            "DISK_FULL",
+            true,
+        );
         check(
             ProposeError::Overloaded {
                 retry_after: RETRY_SOON,

@@ -33,6 +33,7 @@ mod router;
 mod rule_book;
 mod tenant;
 mod tenants;
+mod upgrade;
 mod validate;
 mod wait;
 mod work;

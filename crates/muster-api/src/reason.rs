@@ -105,8 +105,14 @@ reasons! {
     TokenInvalid "TOKEN_INVALID" FailedPrecondition;
     /// As many join tokens are outstanding as are kept.
     TooManyTokens "TOO_MANY_TOKENS" ResourceExhausted;
+    /// A member's program does not understand the feature level.
+    LevelUnsupported "LEVEL_UNSUPPORTED" FailedPrecondition;
+    /// A feature level never falls.
+    LevelFalls "LEVEL_FALLS" FailedPrecondition;
     /// The node or the leader has as much to do as it admits.
     Overloaded "OVERLOADED" ResourceExhausted;
+    /// The disks of a majority of the nodes are full.
+    DiskFull "DISK_FULL" ResourceExhausted;
     /// Not done: no leader, or it could not take the call.
     NotDone "NOT_DONE" Unavailable;
     /// The lead was offered and not taken in time.

@@ -358,6 +358,18 @@ impl ClusterService for Api {
         })
         .await
     }
+
+    async fn get_upgrade(&self, request: Request<v1::GetUpgradeRequest>) -> Reply<v1::GetUpgradeResponse> {
+        self.call("get_upgrade", request, async |_, _| Ok(Self::get_upgrade(self)))
+            .await
+    }
+
+    async fn upgrade(&self, request: Request<v1::UpgradeRequest>) -> Reply<v1::UpgradeResponse> {
+        self.call("upgrade", request, async |caller, body| {
+            self.upgrade(caller, body).await
+        })
+        .await
+    }
 }
 
 #[tonic::async_trait]

@@ -75,8 +75,8 @@ async fn in_dir(
     let store = state.store().clone();
     let scanned = {
         let mut meter = Meter::new(progress, Step::Read, 0);
-        let scanned = blocking(move || store.state().scan().map_err(Error::store("reading the backup"))).await?;
-        meter.add(scanned.rows + scanned.ended);
+        let scanned = blocking(move || store.state().verify().map_err(Error::store("reading the backup"))).await?;
+        meter.add(scanned.rows + scanned.ended_jobs);
         scanned
     };
     let replayed = replay(repository, catalog, &plan, trust, &mut state, progress).await?;
@@ -90,7 +90,7 @@ async fn in_dir(
         manifest: plan.backup,
         signed_by: None,
         rows: scanned.rows,
-        ended: scanned.ended,
+        ended: scanned.ended_jobs,
         segments: replayed.segments,
         entries: replayed.entries,
         reaches,

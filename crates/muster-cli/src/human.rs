@@ -58,7 +58,8 @@ pub(crate) fn size(bytes: u64) -> String {
     match bytes {
         0..1_024 => format!("{bytes} B"),
         1_024..1_048_576 => scaled(1_024, "KiB"),
-        _ => scaled(1_048_576, "MiB"),
+        1_048_576..1_073_741_824 => scaled(1_048_576, "MiB"),
+        _ => scaled(1_073_741_824, "GiB"),
     }
 }
 

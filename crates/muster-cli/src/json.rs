@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use muster_client::{
-    ClusterStatus, Enqueued, JobInfo, JoinTokenInfo, MembershipChange, OrderingPolicy, QueueInfo, Stale, TenantInfo,
-    WorkerInfo,
+    ClusterStatus, Enqueued, JobInfo, JoinTokenInfo, MemberLevel, MembershipChange, OrderingPolicy, QueueInfo, Stale,
+    TenantInfo, UpgradeInfo, WorkerInfo,
 };
 use serde_json::{Value, json};
 
@@ -150,6 +150,12 @@ pub(crate) fn status(status: &ClusterStatus) -> Value {
         "change": status.change.as_ref().map(change),
         "last_change": status.last_change.as_ref().map(change),
         "next_node_id": status.next_node_id,
+        "storage": {
+            "refilling": status.storage.refilling,
+            "room": status.storage.room,
+            "disk_free_bytes": status.storage.disk_free_bytes,
+            "disk_reserve_bytes": status.storage.disk_reserve_bytes,
+        },
     })
 }
 
@@ -187,6 +193,22 @@ pub(crate) fn stale<T>(answer: Value, stale: &Stale<T>) -> Value {
             "node_id": stale.node_id,
         },
     })
+}
+
+pub(crate) fn upgrade(info: &UpgradeInfo) -> Value {
+    let member = |member: &MemberLevel| {
+        let (version, level) = member.understands.clone().unzip();
+        json!({"node_id": member.node_id, "version": version, "level_max": level})
+    };
+    json!({
+        "level": info.level,
+        "level_possible": info.level_possible,
+        "members": info.members.iter().map(member).collect::<Vec<_>>(),
+    })
+}
+
+pub(crate) fn upgraded(level_before: u32, level: u32) -> Value {
+    json!({"level_before": level_before, "level": level})
 }
 
 fn instant(at: Option<SystemTime>) -> Option<String> {

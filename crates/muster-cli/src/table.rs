@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use muster_client::{
-    ClusterStatus, JobInfo, JoinTokenInfo, MembershipChange, OrderingPolicy, QueueInfo, Stale, TenantInfo, WorkerInfo,
+    ClusterStatus, JobInfo, JoinTokenInfo, MemberLevel, MembershipChange, OrderingPolicy, QueueInfo, Stale, TenantInfo,
+    UpgradeInfo, WorkerInfo,
 };
 
 use crate::human;
@@ -286,6 +287,19 @@ pub(crate) fn members(status: &ClusterStatus) -> Vec<Vec<String>> {
     status.members.iter().map(row).collect()
 }
 
+pub(crate) const LEVELS: [&str; 4] = ["NODE", "VERSION", "UNDERSTANDS", "IN FORCE"];
+
+pub(crate) fn levels(info: &UpgradeInfo) -> Vec<Vec<String>> {
+    let row = |member: &MemberLevel| {
+        let (version, level) = member.understands.as_ref().map_or_else(
+            || ("?".to_owned(), "not heard of lately".to_owned()),
+            |(version, level)| (version.clone(), format!("levels up to {level}")),
+        );
+        vec![member.node_id.to_string(), version, level, info.level.to_string()]
+    };
+    info.members.iter().map(row).collect()
+}
+
 /// The lines above the members of `cluster status`.
 pub(crate) fn status(status: &ClusterStatus) -> String {
     let leader = status
@@ -319,7 +333,14 @@ pub(crate) fn status(status: &ClusterStatus) -> String {
             ),
         ),
         ("durability", status.durability.clone()),
+        ("disk", disk(status)),
     ];
+    if status.storage.refilling {
+        lines.push((
+            "data",
+            "was damaged, is being got anew from the other nodes; this node does not vote".to_owned(),
+        ));
+    }
     if let Some(change) = &status.change {
         lines.push(("change", under_way(change, status.joint)));
     } else if status.joint {
@@ -342,6 +363,21 @@ pub(crate) fn status(status: &ClusterStatus) -> String {
         let _ = writeln!(text, "{name:<12}{value}");
     }
     text
+}
+
+fn disk(status: &ClusterStatus) -> String {
+    let storage = &status.storage;
+    format!(
+        "{} free of node {}, {} in reserve{}",
+        human::size(storage.disk_free_bytes),
+        status.node_id,
+        human::size(storage.disk_reserve_bytes),
+        match storage.room {
+            "low" => ": NEARLY FULL",
+            "out" => ": FULL, it accepts no entries",
+            _ => "",
+        }
+    )
 }
 
 fn under_way(change: &MembershipChange, joint: bool) -> String {

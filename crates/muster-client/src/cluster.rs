@@ -59,6 +59,37 @@ pub struct ClusterStatus {
     pub last_change: Option<MembershipChange>,
     /// The lowest node id above all that were ever used.
     pub next_node_id: u64,
+    /// The data of the node that answered.
+    pub storage: StorageInfo,
+}
+
+/// What a node says of its own data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct StorageInfo {
+    /// It was damaged and is being got anew from the other nodes; until then the node neither votes nor leads.
+    pub refilling: bool,
+    /// Room on its disk: `enough`, `low` (less than the reserve), `out` (less than a fourth of it) or `unknown`.
+    pub room: &'static str,
+    /// Bytes that the node may still write.
+    pub disk_free_bytes: u64,
+    /// Bytes that are to stay free.
+    pub disk_reserve_bytes: u64,
+}
+
+impl From<v1::NodeStorage> for StorageInfo {
+    fn from(storage: v1::NodeStorage) -> Self {
+        Self {
+            refilling: storage.refilling,
+            room: match storage.room() {
+                v1::node_storage::Room::Enough => "enough",
+                v1::node_storage::Room::Low => "low",
+                v1::node_storage::Room::Out => "out",
+                v1::node_storage::Room::Unspecified => "unknown",
+            },
+            disk_free_bytes: storage.disk_free_bytes,
+            disk_reserve_bytes: storage.disk_reserve_bytes,
+        }
+    }
 }
 
 /// A node of the cluster.
@@ -179,6 +210,7 @@ impl From<v1::GetStatusResponse> for ClusterStatus {
             change: status.change.map(MembershipChange::from),
             last_change: status.last_change.map(MembershipChange::from),
             next_node_id: status.next_node_id,
+            storage: status.storage.unwrap_or_default().into(),
         }
     }
 }

@@ -56,6 +56,7 @@ mod members;
 mod producer;
 mod stale;
 mod states;
+mod upgrade;
 mod views;
 #[cfg(feature = "worker")]
 mod worker;
@@ -63,7 +64,7 @@ mod worker;
 pub use admin::{NewTenant, TenantChange};
 pub use backup::{ArchiveInfo, BackupInfo, BackupProgress, BackupStatus};
 pub use client::{Client, ClientBuilder, DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_DEADLINE};
-pub use cluster::{ClusterStatus, JoinToken, JoinTokenInfo, MemberInfo, MembershipChange, NewNode};
+pub use cluster::{ClusterStatus, JoinToken, JoinTokenInfo, MemberInfo, MembershipChange, NewNode, StorageInfo};
 pub use error::{Error, Reason, Result};
 pub use id::JobId;
 pub use job::{Backoff, Enqueue, Job, OrderingPolicy, RawJob};
@@ -72,6 +73,7 @@ pub use limits::{HeldOrder, Limit, LimitInfo, LimitLevel, LimitSelector, Limiter
 pub use stale::{Stale, StaleReads};
 pub use states::{JobState, Priority};
 pub use tonic::Code;
+pub use upgrade::{MemberLevel, UpgradeInfo};
 pub use views::{JobFailure, JobInfo, JobPage, QueueInfo, TenantInfo, TenantTotals, WorkerInfo};
 #[cfg(feature = "worker")]
 pub use worker::{Context, JobError, RawPayload, StopReason, Worker, WorkerBuilder, WorkerStats, shutdown_signal};

@@ -167,6 +167,14 @@ pub enum Command {
     },
     /// About nodes and the membership.
     Cluster(Box<ClusterCommand>),
+
+    /// Brings a feature level into force, for all replicas at this entry. By the API for an operator, once every member says that
+    /// it understands the level; by the first leader of a new cluster. The level in force again is a success; a lower one is
+    /// refused ([`crate::Refusal::LevelFalls`]).
+    SetLevel {
+        /// From [`crate::LEVEL_MIN`].
+        level: u32,
+    },
 }
 
 impl Command {

@@ -48,6 +48,8 @@ pub(crate) enum Effect {
     TokenGone,
     ChangeSet,
     Requested,
+    LevelSet,
+    Answered,
 }
 
 impl Effects {

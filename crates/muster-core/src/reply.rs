@@ -145,6 +145,14 @@ pub enum Refusal {
     /// A rule about nodes.
     #[error(transparent)]
     Cluster(ClusterRefusal),
+    /// A feature level never falls.
+    #[error("the feature level is {current} and never falls; {asked} was asked for")]
+    LevelFalls {
+        /// In force.
+        current: u32,
+        /// Asked for.
+        asked: u32,
+    },
 }
 
 impl From<ClusterRefusal> for Refusal {

@@ -134,6 +134,8 @@ pub struct MetaRow {
     pub closed_floor: LogIndex,
     /// The sessions closed last, oldest first, at most 1,024.
     pub closed: Vec<ClosedSession>,
+    /// Feature level in force; 0 is the first.
+    pub level: u32,
 }
 
 /// A session that was closed or lost lately.

@@ -52,7 +52,8 @@ impl Starter<'_> {
     /// The cluster of this node: from its identity, by its token, or found out. Returns when known.
     pub(crate) async fn identify(&self) -> Result<Belongs, Error> {
         let node = self.options.node;
-        let empty = self.store.log().bounds().last.is_none();
+        // A log that is being refilled is empty because it was put aside.
+        let empty = self.store.log().bounds().last.is_none() && !self.store.refilling();
         if let Some(identity) = self.store.identity() {
             if identity.node != node {
                 return Err(Error::OtherNode {
@@ -61,9 +62,6 @@ impl Starter<'_> {
                 });
             }
             return self.return_to(identity, empty).await;
-        }
-        if !empty {
-            return Err(Error::LostIdentity { node });
         }
         if let Some(token) = &self.options.join {
             let identity = Identity {
@@ -125,6 +123,9 @@ impl Starter<'_> {
             for answer in &answers {
                 let Some(theirs) = answer.cluster else { continue };
                 ours.judge(answer.node, theirs, answer.predecessor)?;
+                if let Some(witness) = answer.witness {
+                    witness.check(identity.node, answer.node, self.store)?;
+                }
             }
             // What a node of the cluster that this one took the place of says of its members is over.
             answers.retain(|answer| answer.cluster.is_none_or(|theirs| theirs == identity.cluster));

@@ -140,12 +140,78 @@ pub enum Error {
         /// By the identity file.
         identity: u128,
     },
-    /// The data directory has a log but no identity.
-    #[error("the data directory of node {node} has a log but no identity file; it is damaged, restore it as a whole")]
-    LostIdentity {
+    /// The whole data directory is older than what this node told another: a copy was brought back.
+    #[error(
+        "the data directory of node {node} is an older copy: node {peer} has seen {seen}, the directory has {found}. What this \
+         node voted for since then is forgotten, so it must not return under its id. If the right directory still exists, \
+         bring it back; otherwise replace the node, with an id that was never used: muster cluster replace {node} NEW_ID"
+    )]
+    RolledBack {
         /// This node.
         node: NodeId,
+        /// The node that knows better.
+        peer: NodeId,
+        /// What it has seen of this node.
+        seen: String,
+        /// What is on disk.
+        found: String,
     },
+    /// The state of this node differs from that of a majority.
+    #[error(
+        "the state of node {node} at log index {index} has hash {own:016x}, a majority has {majority:016x}: this node is wrong, by a \
+         defect or by damage that no checksum shows. It must be rebuilt: muster node rebuild --node {node}"
+    )]
+    Diverged {
+        /// This node.
+        node: NodeId,
+        /// Where they were compared.
+        index: u64,
+        /// Hash of this node's state.
+        own: u64,
+        /// Hash of the others'.
+        majority: u64,
+    },
+    /// An entry of the log needs a newer program than this one.
+    #[error(
+        "log entry {index} needs a program that understands feature level {needed}, this one understands levels up to {newest}; start \
+         node {node} with a newer program"
+    )]
+    LevelTooHigh {
+        /// This node.
+        node: NodeId,
+        /// The entry.
+        index: u64,
+        /// What it needs.
+        needed: u32,
+        /// What this program understands.
+        newest: u32,
+    },
+    /// An entry of the log cannot be understood at all.
+    #[error(
+        "log entry {index} cannot be understood by this program: {detail}; is it older than the leader's? Node {node} did not apply it"
+    )]
+    NotUnderstood {
+        /// This node.
+        node: NodeId,
+        /// The entry.
+        index: u64,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Damaged data of a cluster of one: there is nobody to bring it again.
+    #[error(
+        "the data of node {node} is damaged ({reason}), and no other node is configured that could bring it again; restore \
+         a backup"
+    )]
+    NobodyToRefillFrom {
+        /// This node.
+        node: NodeId,
+        /// What is damaged.
+        reason: String,
+    },
+    /// Stored data turned out to be damaged while the node ran. The process must end; its next start refills it.
+    #[error("{0}; the next start of this node refills it from the others")]
+    Damaged(String),
     /// The cluster exists, and this node is not a member.
     #[error(
         "node {node} is not a member of cluster {cluster:032x}, whose members are {members:?}. To add it: muster cluster add \
@@ -201,7 +267,11 @@ pub enum Error {
 
 impl From<muster_store::Error> for Error {
     fn from(error: muster_store::Error) -> Self {
-        Self::Storage(error.to_string())
+        if error.is_damage() {
+            Self::Damaged(error.to_string())
+        } else {
+            Self::Storage(error.to_string())
+        }
     }
 }
 
@@ -224,6 +294,12 @@ pub enum ProposeError {
     #[error("overloaded, retry after {retry_after:?}")]
     Overloaded {
         /// A wait that should help.
+        retry_after: Duration,
+    },
+    /// The disks of a majority are full; no effect. It goes on by itself when there is room again.
+    #[error("the disks of a majority of the nodes are full, retry after {retry_after:?}")]
+    DiskFull {
+        /// When to look again.
         retry_after: Duration,
     },
     /// This node is shutting down. Commands already handed over may still take effect.

@@ -15,6 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::error::{Error, ProposeError, ReadError};
 use crate::leadership::Lead;
+use crate::level::{MemberLevel, member_levels};
 use crate::membership::{HandOver, Membership, hand_over};
 use crate::node::{self, Seed, Started, VouchCall};
 use crate::options::{MemberConfig, RaftOptions};
@@ -312,7 +313,14 @@ impl Raft {
             voters: metrics.membership_config.voter_ids().collect(),
             matched,
             answered,
+            refilling: self.0.store.refilling(),
+            space: self.0.store.space(),
         }
+    }
+
+    /// What the programs of all members understand, as this node has heard from them lately.
+    pub fn member_levels(&self) -> Vec<MemberLevel> {
+        member_levels(&self.0.parts.raft, &self.0.parts.facts, self.0.options.node)
     }
 
     /// The store beneath.
@@ -399,6 +407,16 @@ impl Raft {
             Ok(Some(error)) => error,
             Ok(None) | Err(_) => std::future::pending().await,
         }
+    }
+
+    /// Stops taking part at once, after a failure: nothing is written any more.
+    pub async fn abandon(&self) {
+        self.0.parts.fatal.send_if_modified(|fatal| {
+            let first = fatal.is_none();
+            fatal.get_or_insert(Error::Stopped);
+            first
+        });
+        self.shutdown().await;
     }
 
     /// Stops taking part, closes the peer server, writes a last checkpoint. The caller closes the store afterwards.

@@ -20,25 +20,31 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+use crate::agreement::{Agreement, HashBook};
 use crate::bootstrap::{self, Starter};
 use crate::clock::ReplicatedClock;
 use crate::contact::Contact;
 use crate::error::{Error, ProposeError};
+use crate::facts::Facts;
 use crate::figures::Figures;
 use crate::freshness::Confirmations;
 use crate::leadership::{Lead, watch_leadership};
+use crate::level::NewCluster;
 use crate::membership::{self, Membership};
 use crate::options::RaftOptions;
 use crate::peer::{Channels, Lane, MESSAGE_BYTES_MAX, Network, PeerServer, Running, session_out};
 use crate::proposer::{Call, Proposer, Submitter};
 use crate::purge::Purger;
 use crate::reads::{ReadCall, Reader, confirm};
+use crate::refill::Refill;
 use crate::role::Role;
+use crate::room::{Gate, RoomWatch};
 use crate::silence::report_silence;
 use crate::sink::ApplySink;
-use crate::storage::{Applied, Checkpointer, LogAdapter, Machine, Watches};
+use crate::storage::{Applied, Checkpointer, LogAdapter, Machine, MachineParts, Watches};
 use crate::succession::{Ours, watch_succession};
 use crate::types::{Address, LeaderId, OpenRaft};
+use crate::witness::Witnesses;
 
 /// What a node is started with.
 pub(crate) struct Seed {
@@ -67,6 +73,7 @@ pub(crate) struct Started {
     pub(crate) confirmations: Confirmations,
     /// To look at and change the membership.
     pub(crate) membership: membership::Parts,
+    pub(crate) facts: Facts,
 }
 
 /// Sessions to vouch for with the leader.
@@ -97,9 +104,14 @@ pub(crate) async fn run(seed: Seed, started: oneshot::Sender<Result<Started, Err
             return;
         }
     };
-    let (raft, checkpointer) = (handle.raft.clone(), handle.checkpointer.clone());
+    let (raft, checkpointer, fatal) = (handle.raft.clone(), handle.checkpointer.clone(), handle.fatal.clone());
     if started.send(Ok(handle)).is_ok() {
         stop.cancelled().await;
+    }
+    if fatal.borrow().is_some() {
+        closing.cancel();
+        server.abort();
+        return;
     }
     if let Err(error) = raft.shutdown().await {
         tracing::error!(%error, "raft did not end in order");
@@ -153,27 +165,48 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
     let cluster = belongs.cluster;
     channels.bind(cluster);
     check_cluster(&state, cluster)?;
+    check_level(&state, &options)?;
     let checkpointer = Checkpointer::new(store.clone(), state.clone());
     let applied = watch::Sender::new(0);
     let applied_lead = watch::Sender::new(None::<LeaderId>);
     let changed = watch::Sender::new(0);
     let watch_changes = changed.subscribe();
     let clock = Arc::new(ReplicatedClock::new());
-    let machine = Machine::new(
-        state.clone(),
-        store.clone(),
-        checkpointer.clone(),
-        sink.clone(),
-        Watches {
+    let book = HashBook::new(options.state_hash_every);
+    let fatal = Arc::new(watch::Sender::new(None));
+    let machine = Machine::new(MachineParts {
+        state: state.clone(),
+        store: store.clone(),
+        checkpointer: checkpointer.clone(),
+        sink: sink.clone(),
+        watches: Watches {
             applied: applied.clone(),
             lead: applied_lead.clone(),
             changed,
         },
-        clock.clone(),
-    );
+        clock: clock.clone(),
+        book: book.clone(),
+        node: options.node,
+        level_max: options.level_max,
+        fatal: fatal.clone(),
+    });
+    let alarm = fatal.clone();
+    store.on_failure(Box::new(move |failure| {
+        let reason = failure.error.to_string();
+        let error = if failure.damage {
+            Error::Damaged(reason)
+        } else {
+            Error::Storage(reason)
+        };
+        alarm.send_replace(Some(error));
+    }));
     let log = LogAdapter::new(store.clone());
-    let config = Arc::new(config(&options, cluster)?);
-    let raft = OpenRaft::new(options.node, config, Network(channels.clone()), log, machine).await;
+    let config = Arc::new(config(&options, cluster, !store.refilling())?);
+    let network = Network {
+        channels: channels.clone(),
+        store: store.clone(),
+    };
+    let raft = OpenRaft::new(options.node, config, network, log, machine).await;
     let raft = raft.map_err(|err| Error::Raft(err.to_string()))?;
     if !belongs.placed {
         // Nobody could be asked, and no checkpoint tells: then the log on this disk does, if it has come so far.
@@ -189,7 +222,8 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
     let (reads, received_reads) = mpsc::unbounded_channel();
     let (vouches, received_vouches) = mpsc::channel(64);
     let submitter = Submitter::new(&options, calls.clone());
-    let fatal = Arc::new(watch::Sender::new(None));
+    let witnesses = Witnesses::default();
+    let (facts, gate) = (Facts::new(options.level_max), Gate::default());
     let parts = membership::Parts {
         options: options.clone(),
         raft: raft.clone(),
@@ -215,6 +249,8 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
         sink: sink.clone(),
         lead: lead.subscribe(),
         role: role.subscribe(),
+        witnesses: witnesses.clone(),
+        facts: facts.clone(),
     };
     let _only_once = server.running.set(running);
 
@@ -234,7 +270,32 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
         archived: Arc::default(),
         confirmations: Confirmations::default(),
         membership: parts,
+        facts: facts.clone(),
     };
+    tokio::spawn(witnesses.watch(raft.clone(), stop.clone()));
+    let room = RoomWatch {
+        node: options.node,
+        raft: raft.clone(),
+        store: store.clone(),
+        facts: facts.clone(),
+        gate: gate.clone(),
+        lead: lead.subscribe(),
+    };
+    tokio::spawn(room.run(stop.clone()));
+    let agreement = Agreement {
+        node: options.node,
+        raft: raft.clone(),
+        store: store.clone(),
+        state: state.clone(),
+        book,
+        facts: facts.clone(),
+    };
+    tokio::spawn(agreement.run(fatal.clone(), stop.clone()));
+    tokio::spawn(
+        facts
+            .clone()
+            .exchange(options.node, raft.clone(), channels.clone(), stop.clone()),
+    );
     let purger = Purger {
         raft: raft.clone(),
         store: store.clone(),
@@ -253,6 +314,15 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
         fatal.clone(),
         stop.clone(),
     ));
+    if store.refilling() {
+        let refill = Refill {
+            node: options.node,
+            raft: raft.clone(),
+            store: store.clone(),
+            channels: channels.clone(),
+        };
+        tokio::spawn(refill.run(fatal.clone(), stop.clone()));
+    }
     tokio::spawn(report_silence(
         raft.clone(),
         options.node,
@@ -263,9 +333,12 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
         &handle,
         &options,
         &channels,
-        received_calls,
-        received_reads,
-        received_vouches,
+        Received {
+            calls: received_calls,
+            reads: received_reads,
+            vouches: received_vouches,
+        },
+        gate,
         &stop,
     );
     tokio::spawn(first_command(
@@ -273,6 +346,11 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
         state,
         submitter,
         cluster,
+        NewCluster {
+            raft: raft.clone(),
+            facts,
+            node: options.node,
+        },
         fatal.clone(),
         stop.clone(),
     ));
@@ -287,14 +365,21 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
                 .err()
                 .map_or_else(|| "its task ended".to_owned(), |fatal| fatal.to_string());
             tracing::error!(node, reason, "raft stopped; the process must end");
-            fatal.send_replace(Some(Error::Raft(reason)));
+            // What the storage said first is the cause.
+            fatal.send_if_modified(|fatal| {
+                let first = fatal.is_none();
+                fatal.get_or_insert(Error::Raft(reason));
+                first
+            });
         }
     });
 
-    let initialised = raft
-        .is_initialized()
-        .await
-        .map_err(|err| Error::Raft(err.to_string()))?;
+    // A node that is refilled has taken part, whatever its log says now.
+    let initialised = store.refilling()
+        || raft
+            .is_initialized()
+            .await
+            .map_err(|err| Error::Raft(err.to_string()))?;
     if !initialised && belongs.founder && starter.prepare_initialise(cluster).await? {
         let members: BTreeMap<_, _> = options
             .members
@@ -315,13 +400,19 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
     Ok((handle, serving))
 }
 
+/// What the handle asks for.
+struct Received {
+    calls: UnboundedReceiver<Call>,
+    reads: UnboundedReceiver<ReadCall>,
+    vouches: mpsc::Receiver<VouchCall>,
+}
+
 fn spawn_tasks(
     handle: &Started,
     options: &RaftOptions,
     channels: &Channels,
-    calls: UnboundedReceiver<Call>,
-    reads: UnboundedReceiver<ReadCall>,
-    vouches: mpsc::Receiver<VouchCall>,
+    received: Received,
+    gate: Gate,
     stop: &CancellationToken,
 ) {
     let raft = &handle.raft;
@@ -330,15 +421,16 @@ fn spawn_tasks(
         raft.clone(),
         channels.clone(),
         handle.lead.clone(),
-        calls,
+        received.calls,
         handle.clock.clone(),
+        gate,
     );
     tokio::spawn(proposer.run(stop.clone()));
     let reader = Reader {
         raft: raft.clone(),
         channels: channels.clone(),
         lead: handle.lead.clone(),
-        calls: reads,
+        calls: received.reads,
         confirmations: handle.confirmations.clone(),
     };
     tokio::spawn(reader.run(stop.clone()));
@@ -346,7 +438,7 @@ fn spawn_tasks(
     tokio::spawn(send_vouches(
         channels.clone(),
         handle.lead.clone(),
-        vouches,
+        received.vouches,
         stop.clone(),
     ));
     let figures = Figures {
@@ -358,7 +450,8 @@ fn spawn_tasks(
     tokio::spawn(figures.publish(stop.clone()));
 }
 
-fn config(options: &RaftOptions, cluster: u128) -> Result<Config, Error> {
+/// `votes`: false for a node that is being refilled.
+fn config(options: &RaftOptions, cluster: u128, votes: bool) -> Result<Config, Error> {
     let (least, lease) = options.election_timeouts();
     let config = Config {
         cluster_name: format!("{cluster:032x}"),
@@ -375,6 +468,10 @@ fn config(options: &RaftOptions, cluster: u128) -> Result<Config, Error> {
         // reads before it knows what was committed, and after a power cut its log may lack entries that its followers
         // had synced and committed in that very term.
         enable_leader_restore: Some(false),
+        enable_elect: votes,
+        // A node that is refilled begins with an empty log. What the others must not do with one that lost what it
+        // acknowledged is count its vote, and it gives none.
+        allow_log_reversion: Some(true),
         backoff: "100ms".to_owned(),
         ..Config::default()
     };
@@ -424,6 +521,21 @@ fn check_cluster(state: &Mutex<Applied>, identity: u128) -> Result<(), Error> {
     Err(Error::MixedData { state, identity })
 }
 
+/// Data of a level that this program does not understand.
+fn check_level(state: &Mutex<Applied>, options: &RaftOptions) -> Result<(), Error> {
+    let state = state.lock();
+    let needed = state.core.level();
+    if needed > options.level_max {
+        return Err(Error::LevelTooHigh {
+            node: options.node,
+            index: state.core.meta().applied,
+            needed,
+            newest: options.level_max,
+        });
+    }
+    Ok(())
+}
+
 /// Proposes `Bootstrap` when this node leads a cluster whose log is not bound to its id yet, and stops the node when
 /// the log turns out to be another cluster's.
 async fn first_command(
@@ -431,6 +543,7 @@ async fn first_command(
     state: Arc<Mutex<Applied>>,
     submitter: Submitter,
     cluster: u128,
+    new: NewCluster,
     fatal: Arc<watch::Sender<Option<Error>>>,
     stop: CancellationToken,
 ) {
@@ -447,7 +560,9 @@ async fn first_command(
             }
             let deadline = Instant::now() + Duration::from_secs(5);
             match submitter.submit(vec![Command::Bootstrap { cluster }], deadline).await {
-                Ok(replies) if replies == [Reply::Done] => {}
+                Ok(replies) if replies == [Reply::Done] => {
+                    tokio::spawn(new.clone().raise(submitter.clone(), stop.clone()));
+                }
                 other => tracing::info!(?other, "the log is not bound to the cluster yet"),
             }
             if state.lock().core.meta().cluster != cluster {

@@ -1,7 +1,7 @@
 //! The state of a node that is stopped, or of an unpacked backup: brought forward entry by entry, and made the beginning of
 //! a new cluster.
 
-use muster_core::{Core, LogIndex, NodeId};
+use muster_core::{Core, LEVEL_MAX, LEVEL_MIN, LogIndex, NodeId};
 use muster_store::{Identity, LogEntry, LogPosition, Store};
 
 use crate::convert;
@@ -46,6 +46,7 @@ impl OfflineState {
     /// Loads the state as it was saved.
     pub fn open(store: Store) -> Result<Self, Error> {
         let applied = Applied::restore(store.state().load()?)?;
+        understood(applied.core.level(), applied.core.meta().applied)?;
         Ok(Self { store, applied })
     }
 
@@ -82,6 +83,7 @@ impl OfflineState {
         let damaged = |error: String| Error::Storage(format!("log entry {next}: {error}"));
         let entry = convert::entry_from_store(entry).map_err(|error| damaged(error.to_string()))?;
         let entry = Decoded::new(entry).map_err(|error| damaged(error.to_string()))?;
+        understood(entry.sets_level().unwrap_or(LEVEL_MIN), next)?;
         self.applied.apply(entry).map_err(|error| damaged(error.to_string()))?;
         if self.applied.ended.len() + self.applied.core.changes_len() >= WRITE_AFTER {
             self.write()?;
@@ -150,10 +152,22 @@ impl OfflineState {
             leader_id,
             committed: false,
         });
+        self.store.raise_level(self.applied.core.level())?;
         self.store.refound(identity, convert::position(begin), vote)?;
         self.store.close()?;
         Ok(())
     }
+}
+
+/// Refuses a feature level that this program does not understand.
+fn understood(needed: u32, index: LogIndex) -> Result<(), Error> {
+    if needed > LEVEL_MAX {
+        return Err(Error::Options(format!(
+            "log index {index} needs a program that understands feature level {needed}, this one understands levels up to \
+             {LEVEL_MAX}; use a newer program"
+        )));
+    }
+    Ok(())
 }
 
 /// Whether a log that ends at `a` is further than one that ends at `b`, as an election judges it.

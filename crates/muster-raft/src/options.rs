@@ -51,6 +51,11 @@ pub struct RaftOptions {
     /// Entries that are not archived yet ([`crate::Raft::archived`]) are kept until the log has so many bytes; 0: nothing
     /// waits for an archive. Default 0.
     pub log_hold_bytes: u64,
+    /// Entries between two hashes of the state that the nodes compare. Default 4,096, from 1.
+    pub state_hash_every: u64,
+    /// Highest feature level that this program is to understand. Default [`muster_core::LEVEL_MAX`]; lower ones make it behave
+    /// as an older program.
+    pub level_max: u32,
     /// Most commands in one log entry. Default 4,096.
     pub entry_commands_max: usize,
     /// Encoded size from which an entry takes no further command, in bytes. Default 512 KiB. A larger command
@@ -82,6 +87,8 @@ impl RaftOptions {
             log_keep_bytes: 256 << 20,
             log_keep: Duration::from_hours(1),
             log_hold_bytes: 0,
+            state_hash_every: 4_096,
+            level_max: muster_core::LEVEL_MAX,
             entry_commands_max: 4_096,
             entry_bytes: 512 << 10,
             command_bytes_max: 20 << 20,
@@ -146,6 +153,9 @@ impl RaftOptions {
                 "log_hold_bytes is {} bytes, must be 0 or at least log_keep_bytes of {} bytes",
                 self.log_hold_bytes, self.log_keep_bytes
             ));
+        }
+        if self.state_hash_every == 0 {
+            return invalid("state_hash_every is 0, must be from 1".to_owned());
         }
         if !(1..=16).contains(&self.entries_in_flight_max) || self.entry_commands_max == 0 {
             return invalid("entries_in_flight_max must be 1 to 16, entry_commands_max above 0".to_owned());

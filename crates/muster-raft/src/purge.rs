@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use muster_core::LogIndex;
-use muster_store::LogStore;
+use muster_store::{LogStore, Room};
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +25,8 @@ const STEP: Duration = Duration::from_mins(1);
 const SLACK: u64 = 4;
 /// A member that answers but lags holds the log up to so many times `log_keep_bytes`.
 const PATIENCE: u64 = 4;
+/// With little room on the disk, this part of `log_keep_bytes` is kept.
+const TIGHT: u64 = 16;
 
 pub(crate) struct Purger {
     pub(crate) raft: OpenRaft,
@@ -47,7 +49,7 @@ impl Purger {
             self.store.state().expire_snapshot();
             let bytes = self.log().bytes();
             metrics::gauge!("muster_log_bytes").set(bytes as f64);
-            let keep = self.options.log_keep_bytes;
+            let keep = self.keep_bytes();
             let large = bytes > keep + keep / SLACK;
             let old = purged_at.elapsed() > self.options.log_keep / 4;
             let Some(upto) = (large || old).then(|| self.dispensable()).flatten() else {
@@ -67,9 +69,18 @@ impl Purger {
         self.store.log()
     }
 
+    /// Log that is kept for others; little of it when there is little room.
+    fn keep_bytes(&self) -> u64 {
+        let keep = self.options.log_keep_bytes;
+        match self.store.room() {
+            Room::Enough => keep,
+            Room::Low | Room::Out => (keep / TIGHT).max(1 << 20),
+        }
+    }
+
     /// The last entry that can go.
     fn dispensable(&self) -> Option<LogIndex> {
-        let keep = self.options.log_keep_bytes;
+        let keep = self.keep_bytes();
         let point = self.log().purge_point(keep, self.options.log_keep)?;
         let answered = answered(&self.raft, self.options.node, self.options.election_max);
         let metrics = self.raft.metrics();
@@ -95,6 +106,9 @@ impl Purger {
     async fn purge(&self, upto: LogIndex) -> Result<(), String> {
         let covered = |id: Option<&LogId>| id.is_some_and(|id| id.index >= upto);
         let flushed = covered(self.raft.metrics().borrow_watched().snapshot.as_ref());
+        if !flushed && self.store.room() == Room::Out {
+            return Err("the disk has no room for flushing the state".to_owned());
+        }
         if !flushed {
             let trigger = self.raft.trigger();
             trigger.snapshot().await.map_err(|error| error.to_string())?;

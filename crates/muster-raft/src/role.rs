@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use muster_core::{LogIndex, NodeId};
+use muster_store::Space;
 
 /// Role of this node in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,4 +70,8 @@ pub struct RaftStatus {
     pub matched: Vec<(NodeId, LogIndex)>,
     /// On the leader: each other node, and whether it answered within the last election timeout.
     pub answered: BTreeMap<NodeId, bool>,
+    /// This node's data was damaged and is being got anew; until then it neither votes nor leads.
+    pub refilling: bool,
+    /// Room on the disk of this node.
+    pub space: Space,
 }

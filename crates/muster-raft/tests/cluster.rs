@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Cluster, enqueue, enqueue_command, eventually, has, job, soon};
+use common::{Cluster, PATIENCE, enqueue, enqueue_command, eventually, has, job, soon};
 use muster_core::{Command, Reply, SessionId};
-use muster_raft::{ProposeError, Role};
+use muster_raft::{Error, ProposeError, Role};
+use muster_store::{Store, StoreOptions};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use tokio::time::Instant;
@@ -246,6 +247,59 @@ async fn a_node_that_missed_a_purged_part_of_the_log_gets_a_snapshot() {
     cluster.start_one(behind).await.unwrap();
     cluster.raft(behind).linearize(soon()).await.unwrap();
     assert!(cluster.raft(behind).read(|core| (0..60).all(|id| has(core, id))));
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_of_a_level_that_the_program_does_not_understand_is_not_installed() {
+    let mut cluster = Cluster::new(3);
+    cluster.change = |options| options.level_max = 1;
+    cluster.start_all().await;
+    cluster.leader().await;
+    let behind = cluster.follower().await;
+    cluster.stop_all().await;
+    cluster.change = |_| ();
+    for id in (1..=3).filter(|id| *id != behind) {
+        cluster.start_one(id).await.unwrap();
+    }
+    let raft = cluster.raft(cluster.leader().await).clone();
+    let raised = raft.propose(Command::SetLevel { level: 2 }, soon()).await.unwrap();
+    assert_eq!(raised, Reply::Done);
+    for id in 0..50 {
+        enqueue(&raft, id).await.unwrap();
+    }
+    raft.snapshot().await.unwrap();
+    eventually("the snapshot", || raft.status().snapshot_index >= 50).await;
+    let covered = raft.status().snapshot_index;
+    raft.purge_log(covered).await.unwrap();
+    eventually("the purge", || raft.status().purged_index == covered).await;
+
+    cluster.change = |options| options.level_max = 1;
+    cluster.start_one(behind).await.unwrap();
+    let refused = tokio::time::timeout(PATIENCE, cluster.raft(behind).fatal()).await;
+    let refused = refused.expect("the older program ends");
+    assert!(
+        matches!(
+            refused,
+            Error::LevelTooHigh {
+                needed: 2,
+                newest: 1,
+                ..
+            }
+        ),
+        "{refused}"
+    );
+    assert_eq!(*cluster.nodes[&behind].sink.restored.lock().unwrap(), 0);
+    cluster.stop(behind).await;
+    // Nothing of it is on disk: the older program may still look at its data.
+    let mut options = StoreOptions::new(cluster.data_dir(behind));
+    options.level_max = 1;
+    Store::open(options).unwrap().close().unwrap();
+    cluster.change = |_| ();
+    cluster.start_one(behind).await.unwrap();
+    cluster.raft(behind).linearize(soon()).await.unwrap();
+    assert!(cluster.raft(behind).read(|core| (0..50).all(|id| has(core, id))));
+    drop(raft);
     cluster.stop_all().await;
 }
 

@@ -30,6 +30,9 @@ pub struct ServerArgs {
     /// Check the file, print what is in force, and stop
     #[arg(long)]
     pub check: bool,
+    /// Understand no higher feature level, as an older program would: to rehearse an upgrade
+    #[arg(long, value_name = "LEVEL", value_parser = clap::value_parser!(u32).range(1..=i64::from(muster_core::LEVEL_MAX)))]
+    pub level_max: Option<u32>,
     /// Form of the log lines on standard error; the filter is RUST_LOG
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormat,
@@ -78,6 +81,15 @@ pub struct DevArgs {
     /// Form of the log lines on standard error; the filter is RUST_LOG (default here: warn)
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormat,
+}
+
+/// Form of what a command prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    Table,
+    /// For scripts.
+    Json,
 }
 
 /// Form of log lines.

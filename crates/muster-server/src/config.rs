@@ -44,6 +44,9 @@ pub struct ServerConfig {
     /// Backups and the archive of the log.
     #[serde(default)]
     pub backup: BackupOptions,
+    /// Highest feature level that the node is to understand. From the command line, not from the file.
+    #[serde(skip)]
+    pub level_max: Option<u32>,
 }
 
 /// One `[[node]]`.
@@ -81,6 +84,8 @@ pub struct RaftTable {
     /// Older entries are dropped even if the log is small. Default `"1h"`, at least `"1m"`.
     #[serde(with = "duration")]
     pub log_keep: Duration,
+    /// Entries between two hashes of the state that the nodes compare. Default 4096, from 1.
+    pub state_hash_every: u64,
 }
 
 impl Default for RaftTable {
@@ -92,6 +97,7 @@ impl Default for RaftTable {
             election_max: options.election_max,
             log_keep_bytes: options.log_keep_bytes as usize,
             log_keep: options.log_keep,
+            state_hash_every: options.state_hash_every,
         }
     }
 }
@@ -106,6 +112,10 @@ pub struct StoreTable {
     /// Memory for cached blocks of rows and history. Default `"64MiB"`.
     #[serde(deserialize_with = "crate::size::deserialize")]
     pub cache: usize,
+    /// Room that is to stay free on the file system of the data directory. Default: `"512MiB"`, at most 5 % of the file system;
+    /// `"0B"` watches nothing.
+    #[serde(deserialize_with = "crate::size::deserialize_some")]
+    pub disk_reserve: Option<usize>,
     /// Longest time between flushes of the state: bounds the replay after a restart. Default `"10s"`.
     #[serde(with = "duration")]
     pub flush_interval: Duration,
@@ -117,6 +127,7 @@ impl Default for StoreTable {
         Self {
             log_tail: options.tail_bytes_max,
             cache: options.cache_bytes,
+            disk_reserve: None,
             flush_interval: options.flush_interval,
         }
     }
@@ -242,6 +253,8 @@ impl ServerConfig {
                 .iter()
                 .map(|(node, address)| (*node, address.to_string()))
                 .collect(),
+            state_hash_every: self.raft.state_hash_every,
+            level_max: self.level_max.unwrap_or(muster_core::LEVEL_MAX),
             ..RaftOptions::new(id, members.collect())
         }
     }
@@ -251,7 +264,9 @@ impl ServerConfig {
         StoreOptions {
             tail_bytes_max: self.store.log_tail,
             cache_bytes: self.store.cache,
+            disk_reserve: self.store.disk_reserve.map(|bytes| bytes as u64),
             flush_interval: self.store.flush_interval,
+            level_max: self.level_max.unwrap_or(muster_core::LEVEL_MAX),
             ..StoreOptions::new(&node.data)
         }
     }
@@ -335,7 +350,9 @@ mod tests {
             "election_min is 500ms, must be at least three heartbeats of 400ms",
         );
         check("[raft]\nheartbeat = 100", "heartbeat");
+        check("[raft]\nstate_hash_every = 0", "state_hash_every is 0, must be from 1");
         check("[store]\ncache = \"64\"", "is not a size");
+        check("[store]\ndisk_reserve = \"much\"", "is not a size");
         check("[server]\nsessions_max = 0", "sessions_max");
         check("[server]\nbeat = 0", "unknown field `beat`");
         check("[backup]\nurl = \"/backups\"", "keygen");

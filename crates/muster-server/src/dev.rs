@@ -94,7 +94,11 @@ pub async fn dev(args: DevArgs) -> Result<(), Error> {
     drop(failures);
     let mut stopping = JoinSet::new();
     for node in nodes {
-        stopping.spawn(node.stop());
+        if outcome.is_ok() {
+            stopping.spawn(node.stop());
+        } else {
+            stopping.spawn(node.abandon());
+        }
     }
     stopping.join_all().await;
     outcome

@@ -35,6 +35,21 @@ pub enum Error {
         /// What is wrong with it.
         source: muster_store::Error,
     },
+    /// It is not known how this node voted, so its data cannot be refilled.
+    #[error(
+        "node {node}: data directory {dir}: both copies of the high-water mark are lost: {detail}. It is not known how this node \
+         voted, so it must not return under its id. If the directory was moved, not mounted or restored in parts, bring the whole \
+         of it back. Otherwise replace the node, with an id that was never used: muster cluster replace {node} NEW_ID",
+        dir = .dir.display()
+    )]
+    VotesLost {
+        /// The node.
+        node: u64,
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong with the marks.
+        detail: String,
+    },
     /// The node may not take part in the cluster, or its log failed.
     #[error("node {node}: {source}")]
     Raft {
@@ -67,10 +82,14 @@ impl Error {
         match self {
             Self::Config { .. } | Self::Backup { .. } => 2,
             Self::Listen { .. } => 3,
-            Self::Store { .. } => 4,
+            Self::Store { .. } | Self::VotesLost { .. } => 4,
             Self::Raft { source, .. } => match source {
                 muster_raft::Error::Options(_) => 2,
-                muster_raft::Error::Storage(_) | muster_raft::Error::Raft(_) | muster_raft::Error::Stopped => 5,
+                muster_raft::Error::Storage(_)
+                | muster_raft::Error::Damaged(_)
+                | muster_raft::Error::Diverged { .. }
+                | muster_raft::Error::Raft(_)
+                | muster_raft::Error::Stopped => 5,
                 _ => 4,
             },
             Self::Node { .. } => 5,

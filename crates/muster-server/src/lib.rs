@@ -8,22 +8,29 @@ const _: () = assert!(
 mod args;
 mod config;
 mod dev;
+mod dump;
 mod error;
+mod fsck;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
 mod logs;
 mod metrics;
+mod open;
+mod rebuild;
 mod recover;
 mod restore;
 mod run;
 mod size;
 mod witness;
 
-pub use args::{DevArgs, LogFormat, ServerArgs};
+pub use args::{DevArgs, LogFormat, OutputFormat, ServerArgs};
 pub use config::{NodeConfig, RaftTable, ServerConfig, StoreTable};
 pub use dev::dev;
+pub use dump::{DumpArgs, dump};
 pub use error::Error;
+pub use fsck::{FsckArgs, fsck};
+pub use rebuild::{RebuildArgs, rebuild};
 pub use recover::{Inspected, RecoverError, RecoverRequest, Recovered, inspect, recover};
 pub use restore::{members, restore_nodes};
 pub use run::{Entry, RunningNode, server, start_node};

@@ -9,17 +9,18 @@ use std::time::Duration;
 use muster_backup::Backups;
 use muster_node::{HandlerRegistry, Node, NodeHub};
 use muster_raft::{ApplySink, JoinToken, Raft, RaftOptions};
-use muster_store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::transport::server::TcpIncoming;
 use tracing::{info, warn};
 
 use crate::witness::{RECORD_APPLIED, Witness};
-use crate::{Error, NodeConfig, ServerArgs, ServerConfig, logs, metrics};
+use crate::{Error, NodeConfig, ServerArgs, ServerConfig, logs, metrics, open};
 
 /// Longest wait for open calls when the server stops.
 const STOP_CALLS: Duration = Duration::from_secs(2);
+/// Longest wait for a log that failed: the process must be gone within a second.
+const ABANDON: Duration = Duration::from_millis(300);
 
 /// Runs one node of `cluster.toml` until SIGTERM or SIGINT.
 pub async fn server(args: ServerArgs) -> Result<(), Error> {
@@ -27,7 +28,8 @@ pub async fn server(args: ServerArgs) -> Result<(), Error> {
         file: args.config.clone(),
         reason,
     };
-    let config = ServerConfig::load(&args.config)?;
+    let mut config = ServerConfig::load(&args.config)?;
+    config.level_max = args.level_max;
     let node = config.node(args.node).map_err(invalid)?.clone();
     let entry = Entry {
         token: args.token()?,
@@ -55,15 +57,17 @@ pub async fn server(args: ServerArgs) -> Result<(), Error> {
             return Ok(());
         }
     };
-    let outcome = tokio::select! {
+    tokio::select! {
         signal = &mut stop => {
             info!(node = node.id, signal, "stopping");
+            running.stop().await;
             Ok(())
         }
-        error = running.failed() => Err(error),
-    };
-    running.stop().await;
-    outcome
+        error = running.failed() => {
+            running.abandon().await;
+            Err(error)
+        }
+    }
 }
 
 /// How a node comes to its cluster.
@@ -93,27 +97,16 @@ pub async fn start_node(
 ) -> Result<RunningNode, Error> {
     let api = listen(node.id, "api", node.api)?;
     let peer = listen(node.id, "peer", node.peer)?;
-    let options = config.store_options(node);
-    let store_error = |source| Error::Store {
-        node: node.id,
-        dir: node.data.clone(),
-        source,
-    };
-    let store = tokio::task::spawn_blocking(move || Store::open(options))
-        .await
-        .map_err(|error| Error::Node {
-            node: node.id,
-            reason: format!("opening the data directory: {error}"),
-        })?
-        .map_err(store_error)?;
+    let raft_options = config.raft_options(node.id);
+    let store = open::open(node, config.store_options(node), &raft_options).await?;
     info!(node = node.id, api = %node.api, peer = %node.peer, data = %node.data.display(), "starting");
     let hub = NodeHub::new();
-    let options = RaftOptions {
+    let raft_options = RaftOptions {
         join: entry.token,
         moved: entry.moved,
-        ..config.raft_options(node.id)
+        ..raft_options
     };
-    let raft = Raft::start(options, store, sink(&hub, node.id)?, peer)
+    let raft = Raft::start(raft_options, store, sink(&hub, node.id)?, peer)
         .await
         .map_err(|source| Error::Raft { node: node.id, source })?;
     let mut options = config.server.clone();
@@ -168,6 +161,20 @@ impl RunningNode {
             source = self.node.raft().fatal() => Error::Raft { node: self.id, source },
             reason = self.node.failed() => Error::Node { node: self.id, reason },
         }
+    }
+
+    /// Ends a node that cannot go on: connections break, nothing is saved, since nothing may be written any more. The next
+    /// start finds out what is on disk. The process is to end now: its databases are not closed.
+    pub async fn abandon(self) {
+        self.api.abort();
+        if tokio::time::timeout(ABANDON, self.node.raft().abandon()).await.is_err() {
+            warn!(
+                node = self.id,
+                "the log did not end in {ABANDON:?}; the process ends without waiting for it"
+            );
+        }
+        // After a failure RocksDB's background jobs pause for a second, and closing a database waits for them.
+        std::mem::forget(self.node);
     }
 
     /// Stops in order: sessions and actors, the public interface, the log, the store. Bounded in time.

@@ -10,8 +10,9 @@ use crate::log::LogPosition;
 ///
 /// *Refused*: the caller asked for something that cannot be ([`Error::NotContiguous`], [`Error::Purged`],
 /// [`Error::TooLarge`], [`Error::OtherIdentity`]); nothing changed. *Refused to open*: [`Error::Locked`],
-/// [`Error::NewerFormat`] and everything that says data is damaged or missing: the node must not vote or lead.
-/// *Fatal*: [`Error::Failed`], [`Error::Database`] and [`Error::Io`] while running: the node must exit.
+/// [`Error::NewerFormat`], [`Error::MarkLost`]. *Damaged* ([`Error::is_damage`]): the node must not vote or lead until its
+/// peers have refilled it. *Fatal*: [`Error::Failed`], [`Error::Database`] and [`Error::Io`] while running: the node must
+/// exit.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// Another process (or another handle of this one) has the data directory open.
@@ -44,6 +45,16 @@ pub enum Error {
         /// Newest format this program reads.
         newest: u32,
     },
+    /// The data directory holds data of a feature level that this program does not understand.
+    #[error(
+        "the data is of feature level {found}, this program understands levels up to {newest}; start a program that understands it"
+    )]
+    NewerLevel {
+        /// Level of the data.
+        found: u32,
+        /// Highest level this program understands.
+        newest: u32,
+    },
     /// A stored value has a version byte that this program does not know.
     #[error("{what} has version {found}, this program knows versions up to {newest}")]
     UnknownVersion {
@@ -72,7 +83,7 @@ pub enum Error {
     },
     /// The log lacks entries that had been synced. The node may have acknowledged them: it must not vote or lead
     /// until it was refilled by its peers.
-    #[error("log ends at {found:?} but had been synced up to {expected:?}; this node must not vote")]
+    #[error("log ends at {} but had been synced up to {expected}", shown(*found))]
     LogBelowMark {
         /// What the log has: its end, or the entry found where the mark points.
         found: Option<LogPosition>,
@@ -80,15 +91,34 @@ pub enum Error {
         expected: LogPosition,
     },
     /// The stored vote is older than one that had been synced. The node could vote twice in a term.
-    #[error("stored vote is number {found}, but number {expected} had been synced; this node must not vote")]
+    #[error("stored vote is number {found}, but number {expected} had been synced")]
     VoteBelowMark {
         /// Number of the stored vote; 0 = none.
         found: u64,
         /// Number the mark says it must have.
         expected: u64,
     },
+    /// Both copies of the high-water mark are unreadable or missing beside data. Which votes this node gave is not known, so
+    /// no refill makes it safe again: it must be replaced by a node with another id.
+    #[error("both copies of the high-water mark are lost: {detail}; it is not known how this node voted")]
+    MarkLost {
+        /// What is wrong with them.
+        detail: String,
+    },
+    /// The directory was marked: its data is to be thrown away and got anew from the other nodes.
+    #[error("the data is to be refilled from the other nodes: {reason}")]
+    ToRefill {
+        /// Why, as it was noted.
+        reason: String,
+    },
+    /// The state was found to differ from that of a majority. It must be rebuilt by an operator's word.
+    #[error("{reason}")]
+    Diverged {
+        /// What was found, as it was noted.
+        reason: String,
+    },
     /// The saved state ends before the log begins: entries between are lost.
-    #[error("state is saved up to {applied:?}, but the log begins only after {purged:?}")]
+    #[error("state is saved up to {}, but the log begins only after {purged}", shown(*applied))]
     StateBelowLog {
         /// Applied position of the saved state.
         applied: Option<LogPosition>,
@@ -156,7 +186,47 @@ pub enum Error {
 /// Result of a store operation.
 pub type Result<T> = std::result::Result<T, Error>;
 
+fn shown(position: Option<LogPosition>) -> String {
+    position.map_or_else(|| "nothing".to_owned(), |position| position.to_string())
+}
+
+/// The device could not read or write.
+const EIO: i32 = 5;
+
 impl Error {
+    /// True when stored data is damaged, lost or rolled back: the node must be refilled by its peers. What another attempt
+    /// may get past (no room, no rights, too many open files) is no damage.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            // A value of an unknown version in a directory whose format is known was not written by a newer program.
+            Self::Damaged { .. }
+            | Self::LogDamaged { .. }
+            | Self::LogBelowMark { .. }
+            | Self::VoteBelowMark { .. }
+            | Self::StateBelowLog { .. }
+            | Self::UnknownVersion { .. }
+            | Self::ToRefill { .. } => true,
+            Self::Io { source, .. } => source.raw_os_error() == Some(EIO),
+            Self::Database { source, .. } => database_is_damaged(source),
+            _ => false,
+        }
+    }
+
+    /// True when a checksum or a structure in stored data is wrong. A write that the disk refused is not: what was synced
+    /// before is checked by the next start.
+    pub(crate) fn is_corruption(&self) -> bool {
+        match self {
+            Self::Database { source, .. } => source.kind() == rocksdb::ErrorKind::Corruption,
+            Self::Io { .. } => false,
+            other => other.is_damage(),
+        }
+    }
+
+    /// True when nothing may go on: not a refusal.
+    pub(crate) fn is_fatal(&self) -> bool {
+        self.is_damage() || matches!(self, Self::Io { .. } | Self::Database { .. } | Self::Failed { .. })
+    }
+
     /// For `map_err` on file operations.
     pub(crate) fn io(doing: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io {
@@ -175,5 +245,48 @@ impl Error {
             what,
             detail: detail.into(),
         }
+    }
+}
+
+/// RocksDB reports damage in many ways, and lack of resources as an I/O error with the system's word for it.
+fn database_is_damaged(error: &rocksdb::Error) -> bool {
+    use rocksdb::ErrorKind as Kind;
+    let text = error.as_ref();
+    match error.kind() {
+        Kind::Corruption | Kind::InvalidArgument | Kind::NotSupported | Kind::NotFound | Kind::Unknown => true,
+        Kind::IOError => text.contains("No such file or directory") || text.contains("Input/output error"),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lack_of_resources_is_no_damage() {
+        let io = |code| Error::io("reading")(io::Error::from_raw_os_error(code));
+        for (error, damage) in [
+            (io(EIO), true),
+            (io(28), false),
+            (io(13), false),
+            (Error::Closed, false),
+            (Error::MarkLost { detail: String::new() }, false),
+            (Error::NewerFormat { found: 2, newest: 1 }, false),
+            (Error::damaged("row", "bad"), true),
+        ] {
+            assert_eq!(error.is_damage(), damage, "{error}");
+        }
+        // RocksDB's own words.
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = rocksdb::Options::default();
+        options.create_if_missing(false);
+        let missing = rocksdb::DB::open(&options, dir.path().join("none")).unwrap_err();
+        assert!(database_is_damaged(&missing), "{missing}");
+        options.create_if_missing(true);
+        let held = rocksdb::DB::open(&options, dir.path().join("held")).unwrap();
+        let busy = rocksdb::DB::open(&options, dir.path().join("held")).unwrap_err();
+        assert!(!database_is_damaged(&busy), "{busy}");
+        drop(held);
     }
 }

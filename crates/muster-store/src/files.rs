@@ -32,6 +32,16 @@ pub(crate) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     sync_dir(dir)
 }
 
+/// Removes a file, if there is one.
+pub(crate) fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io(format!("removing {}", path.display()))(err))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A small file's bytes; `None` if there is none.
 pub(crate) fn read_small(path: &Path) -> Result<Option<Vec<u8>>> {
     match std::fs::read(path) {

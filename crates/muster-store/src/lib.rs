@@ -10,20 +10,27 @@
 //! |---|---|
 //! | `lock` | held while the directory is open |
 //! | `identity.json` | cluster, node, format |
-//! | `mark-a`, `mark-b` | two copies of the high-water mark of the log and the vote |
+//! | `mark-a`, `mark-b` | two copies of the high-water mark: node, end of the log, vote, refill |
+//! | `damage.json` | asks the next start for a refill, and says why |
+//! | `damaged/` | what was damaged, until a refill is complete |
 //! | `log/` | RocksDB: entries, vote, purge position; every write synced |
 //! | `state-N/` | RocksDB: rows, history and their indexes; no write-ahead log |
 //! | `state.current` | names the state directory in force |
 //! | `snapshots/` | snapshots being sent, as hard links, and being received |
 
+mod alarm;
 pub mod codec;
+mod database;
 mod error;
 mod files;
 mod identity;
+mod inspect;
 mod log;
 pub mod offline;
 mod options;
 mod probe;
+mod refill;
+mod space;
 mod state;
 mod store;
 
@@ -37,13 +44,18 @@ pub mod fuzz;
 #[cfg(test)]
 mod samples;
 
+pub use crate::alarm::Failure;
 pub use crate::error::{Error, Result};
 pub use crate::identity::{FORMAT, Identity};
+pub use crate::inspect::{Finding, Inspection, Part, Progress, dump_log, inspect};
+pub use crate::log::inspect::LogSummary;
 pub use crate::log::{AppendDone, EntryKind, LogBounds, LogEntry, LogPosition, LogStore};
 pub use crate::options::StoreOptions;
 pub use crate::probe::disk_sync_rate;
+pub use crate::refill::DamagedStore;
+pub use crate::space::{Room, Space};
 pub use crate::state::{
-    Checkpoint, CheckpointStats, HistoryCursor, KeyHolder, Loaded, PinnedSnapshot, Scanned, SnapshotFile, SnapshotInfo,
-    StateStore,
+    Checkpoint, CheckpointStats, HistoryCursor, KeyHolder, Loaded, PinnedSnapshot, SnapshotFile, SnapshotInfo,
+    StateCounts, StateStore,
 };
 pub use crate::store::Store;

@@ -3,11 +3,17 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use crate::state::{FIRST, generation};
 use crate::{Error, Result, files};
 
-/// Where the state's files lie in a data directory that is laid out by hand, before its first open.
+/// Where the state's files lie in a data directory that is laid out by hand, before [`adopt_state`] and its first open.
 pub fn state_dir(data: &Path) -> PathBuf {
-    data.join("state-1")
+    data.join(generation::name(FIRST))
+}
+
+/// Puts the state that was laid out there in force; durable on return.
+pub fn adopt_state(data: &Path) -> Result<()> {
+    generation::point(data, FIRST)
 }
 
 /// Refuses a data directory in which there is anything at all; one that does not exist is empty.

@@ -26,6 +26,11 @@ pub struct StoreOptions {
     /// Time since the last flush of the state after which a checkpoint flushes: bounds the replay after a restart.
     /// Default 10 s.
     pub flush_interval: Duration,
+    /// Bytes that are to stay free on the file system. With less, the cluster takes no new jobs; with less than a fourth, this
+    /// node accepts no entries. `None`: 512 MiB, at most 5 % of the file system. 0: not watched. Default `None`.
+    pub disk_reserve: Option<u64>,
+    /// Highest feature level of data that may be opened. Default [`muster_core::LEVEL_MAX`].
+    pub level_max: u32,
     /// Memory for cached blocks of rows and history. Default 64 MiB.
     pub cache_bytes: usize,
 }
@@ -42,6 +47,8 @@ impl StoreOptions {
             mark_interval: Duration::from_millis(200),
             flush_bytes: 32 << 20,
             flush_interval: Duration::from_secs(10),
+            disk_reserve: None,
+            level_max: muster_core::LEVEL_MAX,
             cache_bytes: 64 << 20,
         }
     }

@@ -220,6 +220,7 @@ fn meta() -> MetaRow {
             index: 58,
             session: SessionId(8),
         }],
+        level: 2,
     }
 }
 
@@ -341,11 +342,38 @@ pub(crate) fn batch() -> Batch {
             queue: "mail".into(),
             key: "account-17".into(),
         },
+        Command::SetLevel { level: 2 },
     ];
     Batch {
         stamped_at: 1_700_000_000_000,
         commands,
     }
+}
+
+/// One of each kind.
+pub(crate) fn replies() -> Vec<Reply> {
+    let enqueued = Enqueued {
+        job: JobId(7),
+        state: JobState::Scheduled,
+        existed: true,
+    };
+    vec![
+        Reply::Done,
+        Reply::Enqueued(enqueued),
+        Reply::EnqueuedMany(vec![Ok(enqueued), Err(Refusal::OtherItemRefused { item: 1 })]),
+        Reply::Cancelled(JobState::Running),
+        Reply::Reported(vec![
+            ReportReply::Accepted(JobState::Succeeded),
+            ReportReply::Repeated,
+            ReportReply::LeaseLost,
+        ]),
+        Reply::Tenant(TenantId(3)),
+        Reply::Refused(Refusal::LevelFalls { current: 2, asked: 1 }),
+        Reply::JoinToken {
+            expires_at: 1_700_000_900_000,
+        },
+        Reply::ChangeBegun { id: 55 },
+    ]
 }
 
 pub(crate) fn log_entry() -> LogEntry {

@@ -1,13 +1,19 @@
 //! The data directory as a whole.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::{Error, Identity, LogPosition, LogStore, Result, StateStore, StoreOptions, files, identity};
+use crate::alarm::{self, Alarm, Failure};
+use crate::identity::{self, Ownership};
+use crate::log::mark::{MarkFiles, Owner, Refill};
+use crate::refill;
+use crate::space::{Room, Space, SpaceGuard};
+use crate::{Error, Identity, LogPosition, LogStore, Result, StateStore, StoreOptions, files};
 
 /// An open data directory. Cheap to clone; the directory is released when the last clone is gone.
 #[derive(Clone, Debug)]
@@ -18,28 +24,83 @@ pub struct Store {
     dir: Arc<Dir>,
 }
 
-#[derive(Debug)]
 struct Dir {
     path: PathBuf,
     identity: Mutex<Option<Identity>>,
+    refilling: AtomicBool,
+    alarm: Arc<Alarm>,
+    space: Arc<SpaceGuard>,
     _lock: File,
+}
+
+impl std::fmt::Debug for Dir {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dir").field("path", &self.path).finish_non_exhaustive()
+    }
 }
 
 impl Store {
     /// Opens or makes a data directory. Blocks on the disk.
     ///
-    /// Refuses a directory that is in use ([`Error::Locked`]), newer than this program ([`Error::NewerFormat`]), or of
-    /// which anything verified is damaged or missing ([`Error::LogBelowMark`] and others): such a node must not vote.
+    /// Refuses a directory that is in use ([`Error::Locked`]), newer than this program ([`Error::NewerFormat`]), or whose
+    /// votes are not known any more ([`Error::MarkLost`]). When [`Error::is_damage`] holds, data is damaged, missing or
+    /// rolled back: such a node must not vote, and [`crate::DamagedStore`] is the way to go on. A refusal changes nothing.
     pub fn open(options: StoreOptions) -> Result<Self> {
         files::make_dir(&options.dir)?;
         let lock = files::lock(&options.dir)?;
-        let identity = identity::load(&options.dir)?;
-        let log = LogStore::open(&options)?;
-        let state = StateStore::open(&options)?;
+        Self::open_locked(options, lock)
+    }
+
+    pub(crate) fn open_locked(options: StoreOptions, lock: File) -> Result<Self> {
+        let dir = &options.dir;
+        let (files, mut mark) = MarkFiles::open(dir)?;
+        if let Some(found) = mark
+            .as_ref()
+            .map(|mark| mark.level)
+            .filter(|level| *level > options.level_max)
+        {
+            return Err(Error::NewerLevel {
+                found,
+                newest: options.level_max,
+            });
+        }
+        let Ownership { identity, repaired } = identity::owner(dir, mark.as_ref())?;
+        if let (Some(reason), None) = (alarm::diverged(dir)?, alarm::noted(dir)?) {
+            return Err(Error::Diverged { reason });
+        }
+        if let Some(reason) = alarm::noted(dir)? {
+            return Err(Error::ToRefill { reason });
+        }
+        if let Some(mark) = &mut mark
+            && mark.refill == Refill::Emptying
+        {
+            refill::empty(dir, &files, mark)?;
+        }
+        if let (true, Some(identity)) = (repaired, &identity) {
+            tracing::warn!(dir = %dir.display(), "the identity file was damaged or lost; it is restored from the high-water mark");
+            identity::save(dir, identity)?;
+        }
+        let refilling = mark.as_ref().is_some_and(|mark| mark.refill != Refill::No);
+        let bound = mark.as_ref().is_some_and(|mark| mark.owner.is_some());
+        let alarm = Arc::new(Alarm::new(dir));
+        let space = Arc::new(SpaceGuard::new(dir, options.disk_reserve));
+        // A new directory has its databases before it has a mark.
+        let state = StateStore::open(&options, mark.is_none(), alarm.clone(), space.clone())?;
+        let log = LogStore::open(&options, files, mark, alarm.clone())?;
         check_joined(&log, &state)?;
+        if let (false, Some(identity)) = (bound, &identity) {
+            // A crash came between the two writes of `set_identity`.
+            log.bind(owner(identity))?;
+        }
+        if !refilling {
+            refill::remove_aside(dir);
+        }
         let dir = Dir {
             path: options.dir,
             identity: Mutex::new(identity),
+            refilling: AtomicBool::new(refilling),
+            alarm,
+            space,
             _lock: lock,
         };
         Ok(Self {
@@ -49,9 +110,19 @@ impl Store {
         })
     }
 
+    /// Marks the data of a stopped node for a refill by its next start, and says whose it is.
+    pub fn request_refill(options: StoreOptions, reason: &str) -> Result<Identity> {
+        refill::request(options, reason)
+    }
+
     /// Who this data belongs to; `None` in a new directory.
     pub fn identity(&self) -> Option<Identity> {
         *self.dir.identity.lock()
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.dir.path
     }
 
     /// Binds a new data directory to a node, or checks that it is bound to it already
@@ -68,6 +139,7 @@ impl Store {
             }),
             None => {
                 identity::save(&self.dir.path, &identity)?;
+                self.log.bind(owner(&identity))?;
                 *held = Some(identity);
                 Ok(())
             }
@@ -90,8 +162,72 @@ impl Store {
         self.log.save_vote(vote)?;
         let mut held = self.dir.identity.lock();
         identity::save(&self.dir.path, &identity)?;
+        self.log.bind(owner(&identity))?;
+        // There is nobody left to bring what an unfinished refill lacks.
+        self.end_refill()?;
         *held = Some(identity);
         Ok(())
+    }
+
+    /// True while the data is being got anew from the other nodes: the node must neither vote nor lead.
+    pub fn refilling(&self) -> bool {
+        self.dir.refilling.load(Ordering::Acquire)
+    }
+
+    /// Notes that the log holds again all that this node may have acknowledged, after everything appended is synced, and
+    /// removes the damaged data that was put aside. From here on the node may vote.
+    pub fn end_refill(&self) -> Result<()> {
+        self.log.end_refill()?;
+        self.dir.refilling.store(false, Ordering::Release);
+        refill::remove_aside(&self.dir.path);
+        Ok(())
+    }
+
+    /// Notes that data of a feature level is about to be written, synced on return: a program that does not understand the
+    /// level refuses the directory from then on ([`Error::NewerLevel`]).
+    pub fn raise_level(&self, level: u32) -> Result<()> {
+        self.log.raise_level(level)
+    }
+
+    /// Calls `listener` with the first failure that must end the process: damage that was read, a write or sync that
+    /// failed. At once if there was one. It must not block.
+    pub fn on_failure(&self, listener: Box<dyn FnOnce(Failure) + Send>) {
+        self.dir.alarm.listen(listener);
+    }
+
+    /// Reports damage that its reader found in what this store gave it, e.g. an entry that cannot be decoded.
+    pub fn report_damage(&self, what: &'static str, detail: String) -> Error {
+        let error = Error::Damaged { what, detail };
+        // Passed on to the listeners; the caller has it as well.
+        drop(self.dir.alarm.read::<()>(Err(error.clone())));
+        error
+    }
+
+    /// Looks how much room the file system has, and makes or gives up the ballast. To be called several times a second;
+    /// what it finds decides whether the state is flushed.
+    pub fn look_at_space(&self) -> Result<Space> {
+        self.dir.space.look()
+    }
+
+    /// What was found last.
+    pub fn space(&self) -> Space {
+        self.dir.space.last()
+    }
+
+    /// The room found last.
+    pub fn room(&self) -> Room {
+        self.space().room
+    }
+
+    /// The room there would be with so many bytes more on the disk.
+    pub fn room_for(&self, bytes: u64) -> Room {
+        self.dir.space.room_for(bytes)
+    }
+
+    /// Notes that the state of this node differs from that of a majority: [`Store::open`] refuses it from now on, until a
+    /// refill is asked for.
+    pub fn note_divergence(&self, reason: &str) -> Result<()> {
+        alarm::note_divergence(&self.dir.path, reason)
     }
 
     /// The Raft log.
@@ -113,6 +249,15 @@ impl Store {
     }
 }
 
+fn owner(identity: &Identity) -> Owner {
+    Owner {
+        cluster: identity.cluster,
+        node: identity.node,
+        predecessor: identity.predecessor,
+        instance: identity.instance,
+    }
+}
+
 /// Entries below the log's beginning are nowhere but in the state, so it must reach there.
 fn check_joined(log: &LogStore, state: &StateStore) -> Result<()> {
     let applied = state.durable_applied();
@@ -129,8 +274,24 @@ mod tests {
     use super::*;
     use crate::{EntryKind, LogEntry, LogPosition};
 
-    fn open(dir: &std::path::Path) -> Result<Store> {
+    fn open(dir: &Path) -> Result<Store> {
         Store::open(StoreOptions::new(dir))
+    }
+
+    fn entry(index: u64) -> LogEntry {
+        LogEntry {
+            position: position(index),
+            kind: EntryKind::Blank,
+            data: Bytes::new(),
+        }
+    }
+
+    fn position(index: u64) -> LogPosition {
+        LogPosition {
+            term: 1,
+            node: 1,
+            index,
+        }
     }
 
     #[test]
@@ -154,12 +315,21 @@ mod tests {
         store.close().unwrap();
         let store = open(dir.path()).unwrap();
         assert_eq!(store.identity(), Some(identity));
-        drop(store);
-        std::fs::write(dir.path().join("identity.json"), r#"{"format": 2}"#).unwrap();
-        assert!(matches!(
-            open(dir.path()),
-            Err(Error::NewerFormat { found: 2, newest: 1 })
-        ));
+    }
+
+    #[test]
+    fn data_of_a_newer_level_is_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path()).unwrap();
+        store.raise_level(3).unwrap();
+        store.raise_level(2).unwrap();
+        store.close().unwrap();
+        let mut options = StoreOptions::new(dir.path());
+        options.level_max = 3;
+        Store::open(options.clone()).unwrap().close().unwrap();
+        options.level_max = 2;
+        let refused = Store::open(options).unwrap_err();
+        assert!(matches!(refused, Error::NewerLevel { found: 3, newest: 2 }) && !refused.is_damage());
     }
 
     #[test]
@@ -220,16 +390,6 @@ mod tests {
     fn a_state_that_ends_before_the_log_begins_does_not_open() {
         let dir = tempfile::tempdir().unwrap();
         let store = open(dir.path()).unwrap();
-        let position = |index| LogPosition {
-            term: 1,
-            node: 1,
-            index,
-        };
-        let entry = |index| LogEntry {
-            position: position(index),
-            kind: EntryKind::Blank,
-            data: Bytes::new(),
-        };
         store.log().append((0..5).map(entry).collect(), Box::new(|_| {}));
         store.log().purge(position(3)).unwrap();
         store.close().unwrap();
@@ -237,5 +397,35 @@ mod tests {
             open(dir.path()),
             Err(Error::StateBelowLog { applied: None, .. })
         ));
+    }
+
+    #[test]
+    fn a_directory_that_lost_its_marks_is_not_taken_for_a_new_one() {
+        for (what, gone) in [
+            (
+                "all but the identity",
+                &["mark-a", "mark-b", "log", "state-1", "state.current"][..],
+            ),
+            ("the marks", &["mark-a", "mark-b"]),
+            ("marks and log", &["mark-a", "mark-b", "log"]),
+            ("marks and identity", &["mark-a", "mark-b", "identity.json"]),
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let store = open(dir.path()).unwrap();
+            store.set_identity(Identity::new(7, 1)).unwrap();
+            store.log().append(vec![entry(0)], Box::new(|_| {}));
+            store.close().unwrap();
+            for name in gone {
+                let path = dir.path().join(name);
+                let removed = if path.is_dir() {
+                    std::fs::remove_dir_all(path)
+                } else {
+                    std::fs::remove_file(path)
+                };
+                removed.unwrap();
+            }
+            let refused = open(dir.path()).unwrap_err();
+            assert!(matches!(refused, Error::MarkLost { .. }), "{what}: {refused}");
+        }
     }
 }

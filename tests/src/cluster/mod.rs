@@ -47,6 +47,8 @@ struct Process {
     config: PathBuf,
     /// Variables of its environment besides those of this process.
     environment: Vec<(String, String)>,
+    /// More arguments of `muster server`.
+    arguments: Vec<String>,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -112,6 +114,7 @@ impl Cluster {
             ports: own,
             config: config::write(&self.path, own.id, nodes, dial, &self.tables),
             environment: Vec::new(),
+            arguments: Vec::new(),
             log: self.path.join(format!("node-{}.log", own.id)),
             child: None,
         });
@@ -165,6 +168,11 @@ impl Cluster {
     /// Whether a node is one of this cluster's.
     pub fn has(&self, id: u64) -> bool {
         self.processes.iter().any(|process| process.ports.id == id)
+    }
+
+    /// Gives a node more arguments from its next start on.
+    pub fn set_arguments(&mut self, id: u64, arguments: &[&str]) {
+        self.process_mut(id).arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     }
 
     /// Process id of a node, if it runs.
@@ -252,6 +260,7 @@ impl Cluster {
             .arg("--config")
             .arg(&process.config)
             .args(["--node", &id.to_string()])
+            .args(&process.arguments)
             .args(arguments)
             .env_remove("MUSTER_CONFIG")
             .env_remove("MUSTER_NODE")

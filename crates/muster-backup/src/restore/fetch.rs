@@ -28,6 +28,7 @@ pub(crate) async fn fetch_state(
     }
     let (dir, backup) = (dir.to_owned(), backup.clone());
     blocking(move || {
+        offline::adopt_state(&dir).map_err(Error::store(format!("laying out {}", dir.display())))?;
         let state = open_state(&dir)?;
         let facts = state.facts();
         let facts = facts.ok_or_else(|| Error::tampered(&backup.id, "its state is empty"))?;

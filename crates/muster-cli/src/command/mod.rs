@@ -235,6 +235,9 @@ mod tests {
             "cluster token create --node 4 --ttl 5m",
             "cluster token list",
             "cluster token revoke --node 4",
+            "cluster upgrade",
+            "cluster upgrade --to 2",
+            "cluster upgrade --check",
             "worker list",
             "completion fish",
         ];
@@ -272,6 +275,7 @@ mod tests {
             "cluster remove",
             "cluster set-address 4",
             "cluster token create",
+            "cluster upgrade --to 0",
             "completion tcsh",
             "cluster recover --node 1",
             "cluster recover --node 1 --lost 2 --survivor 3",

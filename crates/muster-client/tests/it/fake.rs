@@ -496,6 +496,14 @@ impl ClusterService for Service {
     ) -> Result<Response<v1::TransferLeaderResponse>, Status> {
         Err(Status::unimplemented("not scripted"))
     }
+
+    async fn get_upgrade(&self, _: Request<v1::GetUpgradeRequest>) -> Result<Response<v1::GetUpgradeResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn upgrade(&self, _: Request<v1::UpgradeRequest>) -> Result<Response<v1::UpgradeResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
 }
 
 #[tonic::async_trait]

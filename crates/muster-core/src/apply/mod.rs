@@ -6,6 +6,7 @@ mod cluster;
 #[cfg(test)]
 mod cluster_tests;
 mod enqueue;
+mod level;
 mod limit;
 mod once;
 mod order;
@@ -45,6 +46,7 @@ impl Core {
             }
             marks.push(self.entry.events.len() as u32);
         }
+        self.note_answers(&replies);
         self.assign();
         self.forget_ended();
         self.compact_marks();
@@ -125,6 +127,7 @@ impl Core {
                 command,
             } => self.once(request, fingerprint, proposed_after, *command),
             Command::Cluster(command) => self.cluster_command(*command),
+            Command::SetLevel { level } => self.set_level(level),
         };
         reply.unwrap_or_else(Reply::Refused)
     }

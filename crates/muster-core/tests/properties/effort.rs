@@ -44,7 +44,7 @@ fn name(fact: &Fact) -> Option<String> {
 fn random_histories_are_not_idle() {
     let mut runner = TestRunner::deterministic();
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
-    for round in 0..200 {
+    for round in 0..300 {
         let script = script::script().new_tree(&mut runner).expect("a script").current();
         let history = Run::new()
             .expect("an empty core")

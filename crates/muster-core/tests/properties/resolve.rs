@@ -461,6 +461,7 @@ impl Resolver {
                 note: name("by script"),
             }),
             Act::Tick => Command::Tick,
+            Act::Level(level) => Command::SetLevel { level: *level },
             Act::Bootstrap(cluster) => Command::Bootstrap {
                 cluster: 1 + u128::from(*cluster),
             },

@@ -3,6 +3,7 @@
 //! A script names things by number ("the third of the running jobs"), so that it stays meaningful while proptest
 //! shrinks it. The driver turns it into commands.
 
+use muster_core::LEVEL_MAX;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -130,6 +131,7 @@ pub enum Act {
     },
     Tick,
     Bootstrap(u8),
+    Level(u32),
     /// A command that was proposed before, exactly as it was.
     Repeat(usize),
 }
@@ -215,6 +217,7 @@ fn act() -> impl Strategy<Value = Act> {
         6 => Just(Act::Tick),
         1 => (0..2u8).prop_map(Act::Bootstrap),
         2 => pick().prop_map(Act::Repeat),
+        1 => (1..=LEVEL_MAX + 1).prop_map(Act::Level),
     ]
 }
 

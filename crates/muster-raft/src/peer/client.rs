@@ -8,6 +8,7 @@ use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
 use muster_core::NodeId;
 use muster_proto::peer as wire;
+use muster_store::Store;
 use openraft::OptionalSend;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{
@@ -32,46 +33,66 @@ type AppendResult = Result<Option<LogId>, StreamAppendError<TypeConfig>>;
 const DEADLINE_MIN: Duration = Duration::from_millis(300);
 
 /// Makes a [`Peer`] for each other member.
-pub(crate) struct Network(pub(crate) Channels);
+pub(crate) struct Network {
+    pub(crate) channels: Channels,
+    pub(crate) store: Store,
+}
+
+impl Network {
+    fn peer(&self, target: NodeId, node: &Address, lane: Lane) -> Peer {
+        Peer {
+            channels: self.channels.clone(),
+            store: self.store.clone(),
+            target,
+            node: node.clone(),
+            lane,
+        }
+    }
+}
 
 impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: NodeId, node: &Address) -> Peer {
-        Peer::new(&self.0, target, node, Lane::Log)
+        self.peer(target, node, Lane::Log)
     }
 
     async fn new_heartbeat_client(&mut self, target: NodeId, node: &Address) -> Peer {
-        Peer::new(&self.0, target, node, Lane::Control)
+        self.peer(target, node, Lane::Control)
     }
 
     async fn new_snapshot_client(&mut self, target: NodeId, node: &Address) -> Peer {
-        Peer::new(&self.0, target, node, Lane::Bulk)
+        self.peer(target, node, Lane::Bulk)
     }
 }
 
 /// One other member, for one kind of traffic.
 pub(crate) struct Peer {
     channels: Channels,
+    store: Store,
     target: NodeId,
     node: Address,
     lane: Lane,
 }
 
 impl Peer {
-    fn new(channels: &Channels, target: NodeId, node: &Address, lane: Lane) -> Self {
-        Self {
-            channels: channels.clone(),
-            target,
-            node: node.clone(),
-            lane,
-        }
-    }
-
     fn client(&self, lane: Lane) -> Result<Client, RpcError> {
         self.channels
             .client(self.target, Some(&self.node), lane)
             .map_err(|err: BadAddress| unreachable(&err))
+    }
+
+    /// A receiver found this node's snapshot damaged: on its way, or here. Damage that is found here ends this node, so that
+    /// its next start refills it.
+    async fn suspect(&self, status: &Status) {
+        tracing::warn!(to = self.target, %status, "a snapshot of this node was refused; its data is read again");
+        let store = self.store.clone();
+        let verified = tokio::task::spawn_blocking(move || store.state().verify()).await;
+        match verified {
+            Ok(Ok(counts)) => tracing::info!(?counts, "the data of this node is whole"),
+            Ok(Err(error)) => tracing::error!(%error, "the data of this node is damaged"),
+            Err(error) => tracing::error!(%error, "the data of this node could not be read"),
+        }
     }
 
     fn vote_request(&self, request: VoteRequest<TypeConfig>, option: &RPCOption) -> Request<wire::VoteRequest> {
@@ -273,6 +294,11 @@ impl NetSnapshot<TypeConfig> for Peer {
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             reply = transfer => {
+                if let Err(status) = &reply
+                    && status.code() == Code::DataLoss
+                {
+                    self.suspect(status).await;
+                }
                 let reply = reply.map_err(|status| lost(&status))?.into_inner();
                 let vote = convert::vote_in(reply.vote).map_err(|err| lost(&Status::internal(err.to_string())))?;
                 Ok(SnapshotResponse::new(vote))

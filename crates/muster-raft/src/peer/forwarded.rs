@@ -102,6 +102,7 @@ fn reply(id: u64, result: CallResult) -> wire::ProposeReply {
         }
         Err(ProposeError::NotDone { .. }) => (Outcome::NotLeader, Default::default()),
         Err(ProposeError::Overloaded { .. }) => (Outcome::Overloaded, Default::default()),
+        Err(ProposeError::DiskFull { .. }) => (Outcome::DiskFull, Default::default()),
         Err(ProposeError::Unknown { .. } | ProposeError::Stopped) => (Outcome::Unknown, Default::default()),
     };
     wire::ProposeReply {

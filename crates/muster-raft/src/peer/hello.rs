@@ -9,6 +9,7 @@ use tonic::Request;
 use crate::convert;
 use crate::error::Error;
 use crate::peer::{Channels, Lane};
+use crate::witness::Witness;
 
 /// One question to one node.
 pub(crate) const ASK: Duration = Duration::from_secs(1);
@@ -27,6 +28,8 @@ pub(crate) struct Hello {
     pub(crate) standing: Option<Standing>,
     /// The lowest id above all that were ever used; 0: not known.
     pub(crate) next_node: NodeId,
+    /// What it has seen of the one that asks.
+    pub(crate) witness: Option<Witness>,
 }
 
 /// What a member's applied state says of a node.
@@ -99,5 +102,6 @@ pub(crate) async fn hello(channels: &Channels, from: NodeId, to: NodeId) -> Resu
         configured: reply.configured,
         standing: reply.standing.map(Standing::read),
         next_node: reply.next_node,
+        witness: Witness::from_wire(reply.witnessed_vote, reply.witnessed_log),
     }))
 }

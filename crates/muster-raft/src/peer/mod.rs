@@ -8,7 +8,7 @@ mod joins;
 mod server;
 mod transfer;
 
-pub(crate) use channels::{Channels, Lane};
+pub(crate) use channels::{Channels, Client, Lane};
 pub(crate) use client::Network;
 pub(crate) use hello::{ASK, Hello, Standing, hello};
 pub(crate) use joins::{ask_hand_over, ask_progress, own_progress};

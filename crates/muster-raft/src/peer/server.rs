@@ -1,5 +1,6 @@
 //! Answering the other nodes.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use futures::stream::BoxStream;
@@ -7,7 +8,7 @@ use futures::{Stream, StreamExt};
 use muster_core::{NodeId, SessionId};
 use muster_proto::peer as wire;
 use muster_proto::peer::peer_server::Peer;
-use muster_store::{Identity, Store};
+use muster_store::{Identity, Room, Store};
 use openraft::errors::Fatal;
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, TransferLeaderRequest, VoteRequest, VoteResponse};
 use parking_lot::Mutex;
@@ -18,16 +19,19 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::contact::Contact;
 use crate::convert::{self, Malformed};
+use crate::facts::Facts;
 use crate::leadership::Lead;
 use crate::membership;
 use crate::peer::transfer;
 use crate::peer::{GROUP, Standing, forwarded, joins};
 use crate::proposer::{Admission, Call};
 use crate::reads::ReadCall;
+use crate::refill::log_end;
 use crate::role::Role;
 use crate::sink::ApplySink;
 use crate::storage::SnapshotData;
 use crate::types::{LogId, OpenRaft, SnapshotMeta, TypeConfig};
+use crate::witness::Witnesses;
 
 /// A read index that another node waits for; its own deadline is shorter.
 const READ_DEADLINE: Duration = Duration::from_secs(5);
@@ -44,6 +48,8 @@ pub(crate) struct Running {
     pub(crate) lead: watch::Receiver<Lead>,
     pub(crate) role: watch::Receiver<Role>,
     pub(crate) membership: membership::Parts,
+    pub(crate) witnesses: Witnesses,
+    pub(crate) facts: Facts,
 }
 
 /// The service for other nodes. Cheap to clone. Answers `Hello` and `Bootstrap` from the start, all else once the node
@@ -75,6 +81,19 @@ impl PeerServer {
         check_header(self.node, running.cluster, header).map(|from| (running, from))
     }
 
+    /// The same for a message on elections, which a node that is being refilled stays out of: it may have lost entries
+    /// that its vote would help to lose for good.
+    fn admit_voting(&self, header: Option<wire::Header>) -> Result<&Running, Status> {
+        let (running, _) = self.admit(header)?;
+        if self.store.refilling() {
+            return Err(Status::failed_precondition(format!(
+                "node {} is being refilled and does not vote",
+                self.node
+            )));
+        }
+        Ok(running)
+    }
+
     /// Binds this node to a cluster; the identity is synced on return.
     async fn bind(&self, cluster: u128) -> Result<(), Status> {
         let (store, identity) = (self.store.clone(), Identity::new(cluster, self.node));
@@ -97,6 +116,21 @@ impl PeerServer {
         self.receiving
             .try_lock()
             .map_err(|_| Status::unavailable("another snapshot is being received"))
+    }
+
+    /// Looks at all of a received snapshot before raft hears of it: a sender may hold damaged data without knowing it.
+    async fn check_snapshot(&self, path: PathBuf) -> Result<(), Status> {
+        let store = self.store.clone();
+        let checked = tokio::task::spawn_blocking(move || store.state().prepare_snapshot(&path)).await;
+        let checked = checked.map_err(|err| Status::internal(err.to_string()))?;
+        checked.map(drop).map_err(|error| {
+            tracing::warn!(node = self.node, %error, "the received snapshot cannot be used");
+            if error.is_damage() {
+                Status::data_loss(error.to_string())
+            } else {
+                Status::internal(error.to_string())
+            }
+        })
     }
 
     fn for_this_node(&self, to: NodeId) -> Result<(), Status> {
@@ -179,19 +213,37 @@ fn append_request(request: wire::AppendRequest) -> Result<AppendEntriesRequest<T
     })
 }
 
-/// The requests of a stream up to the first that is not in order; why it is not goes into `refusal`.
-fn checked(
-    requests: Streaming<wire::AppendRequest>,
+/// What every request of a stream is held against.
+struct Check {
     node: NodeId,
     cluster: u128,
     contact: Contact,
+    room: Arc<dyn Fn() -> Room + Send + Sync>,
+}
+
+/// A node without room accepts nothing that its disk could not take.
+fn refuse_without_room(node: NodeId, room: Room) -> Result<(), Status> {
+    if room == Room::Out {
+        return Err(Status::resource_exhausted(format!("the disk of node {node} is full")));
+    }
+    Ok(())
+}
+
+/// The requests of a stream up to the first that is not in order; why it is not goes into `refusal`.
+fn checked(
+    requests: Streaming<wire::AppendRequest>,
+    check: Check,
     refusal: Arc<Mutex<Option<Status>>>,
 ) -> impl Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + 'static {
     requests
         .map(move |request| {
             let request = request?;
-            check_header(node, cluster, request.header)?;
-            contact.touch();
+            check_header(check.node, check.cluster, request.header)?;
+            check.contact.touch();
+            // Heartbeats need no room, and the leader must go on being known.
+            if !request.entries.is_empty() {
+                refuse_without_room(check.node, (check.room)())?;
+            }
             append_request(request).map_err(invalid)
         })
         .scan(refusal, |refusal, request: Result<_, Status>| {
@@ -225,6 +277,8 @@ impl Peer for PeerServer {
             leader: 0,
             standing: None,
             next_node: 0,
+            witnessed_vote: None,
+            witnessed_log: None,
         };
         if let Some(running) = self.running.get() {
             reply.initialised = running.raft.is_initialized().await.map_err(stopped)?;
@@ -241,6 +295,10 @@ impl Peer for PeerServer {
             let state = running.membership.state.lock();
             reply.standing = Some(Standing::out(&state.core, request.from));
             reply.next_node = state.core.next_node_id();
+            if let Some(witness) = running.witnesses.of(&running.raft, request.from) {
+                reply.witnessed_vote = Some(convert::vote_out(witness.vote));
+                reply.witnessed_log = witness.log.map(convert::log_id_out);
+            }
         }
         Ok(Response::new(reply))
     }
@@ -262,7 +320,7 @@ impl Peer for PeerServer {
 
     async fn vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteReply>, Status> {
         let request = request.into_inner();
-        let (running, _) = self.admit(request.header)?;
+        let running = self.admit_voting(request.header)?;
         metrics::counter!("muster_raft_vote_requests_total").increment(1);
         running
             .raft
@@ -274,7 +332,7 @@ impl Peer for PeerServer {
 
     async fn pre_vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteReply>, Status> {
         let request = request.into_inner();
-        let (running, _) = self.admit(request.header)?;
+        let running = self.admit_voting(request.header)?;
         running
             .raft
             .pre_vote(vote_request(request)?)
@@ -288,7 +346,7 @@ impl Peer for PeerServer {
         request: Request<wire::TransferLeaderRequest>,
     ) -> Result<Response<wire::TransferLeaderReply>, Status> {
         let request = request.into_inner();
-        let (running, _) = self.admit(request.header)?;
+        let running = self.admit_voting(request.header)?;
         let from = convert::vote_in(request.from_leader).map_err(invalid)?;
         let message = TransferLeaderRequest::new(from, request.to_node, request.last_log.map(convert::log_id_in));
         let outcome = running.raft.handle_transfer_leader(message).await.map_err(stopped)?;
@@ -305,14 +363,14 @@ impl Peer for PeerServer {
     ) -> Result<Response<Self::AppendStream>, Status> {
         let running = self.running()?;
         let refusal = Arc::new(Mutex::new(None));
-        let contact = self.contact.clone();
-        let requests = checked(
-            request.into_inner(),
-            self.node,
-            running.cluster,
-            contact,
-            refusal.clone(),
-        );
+        let store = self.store.clone();
+        let check = Check {
+            node: self.node,
+            cluster: running.cluster,
+            contact: self.contact.clone(),
+            room: Arc::new(move || store.room()),
+        };
+        let requests = checked(request.into_inner(), check, refusal.clone());
         let replies = running.raft.stream_append(requests).map(append_reply);
         let end = futures::stream::once(async move { refusal.lock().take() });
         let end = end.filter_map(|status| async move { status.map(Err) });
@@ -334,6 +392,7 @@ impl Peer for PeerServer {
             .ok_or_else(|| Status::invalid_argument("the snapshot has no head"))?;
         let (running, from) = self.admit(head.header)?;
         let failed = |err: muster_store::Error| Status::internal(err.to_string());
+        refuse_without_room(self.node, self.store.room_for(head.bytes))?;
         let _turn = self.turn()?;
         self.contact.touch();
         let path = self.store.state().receiving_path(from, head.id).map_err(failed)?;
@@ -345,6 +404,7 @@ impl Peer for PeerServer {
             )));
         }
         tracing::info!(node = self.node, from, bytes, "snapshot received");
+        self.check_snapshot(path.clone()).await?;
         let stored = head.membership.unwrap_or_default();
         let meta = SnapshotMeta {
             last_log_id: head.last_log.map(convert::log_id_in),
@@ -441,6 +501,24 @@ impl Peer for PeerServer {
         self.leads(running)?;
         let outcome = membership::hand_over(&running.membership, request.to_node).await;
         Ok(Response::new(joins::hand_over_out(outcome)))
+    }
+
+    async fn exchange(&self, request: Request<wire::ExchangeRequest>) -> Result<Response<wire::ExchangeReply>, Status> {
+        let request = request.into_inner();
+        let (running, from) = self.admit(request.header)?;
+        running.facts.note(from, request.facts.unwrap_or_default());
+        Ok(Response::new(wire::ExchangeReply {
+            facts: Some(running.facts.own()),
+        }))
+    }
+
+    async fn log_end(&self, request: Request<wire::LogEndRequest>) -> Result<Response<wire::LogEndReply>, Status> {
+        let (running, _) = self.admit(request.into_inner().header)?;
+        let last = log_end(&running.raft, &self.store).await.map_err(stopped)?;
+        let last = last.ok_or_else(|| Status::unavailable(format!("node {} is not the leader", self.node)))?;
+        Ok(Response::new(wire::LogEndReply {
+            last_log: Some(convert::log_id_out(last)),
+        }))
     }
 }
 

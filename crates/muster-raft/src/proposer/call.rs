@@ -89,6 +89,16 @@ impl Call {
         self.end(Err(error));
     }
 
+    /// Ends the call because the leader has no room for it.
+    pub(crate) fn refuse_for_room(self) {
+        if self.fate.certain() {
+            let retry_after = crate::room::RETRY_AFTER;
+            self.end(Err(ProposeError::DiskFull { retry_after }));
+        } else {
+            self.fail("the disks of a majority are full");
+        }
+    }
+
     /// True when nobody waits any more.
     pub(crate) fn abandoned(&self) -> bool {
         self.reply.is_closed()

@@ -32,6 +32,7 @@ use crate::options::RaftOptions;
 use crate::peer::Channels;
 use crate::proposer::call::Group;
 use crate::proposer::forward::Link;
+use crate::room::Gate;
 use crate::types::OpenRaft;
 
 /// Entries or groups that may be in flight however small they are.
@@ -68,6 +69,7 @@ pub(crate) struct Proposer {
     links_opened: u64,
     pause_until: Option<Instant>,
     clock: Arc<ReplicatedClock>,
+    gate: Gate,
 }
 
 impl Proposer {
@@ -78,6 +80,7 @@ impl Proposer {
         lead: watch::Receiver<Lead>,
         calls: UnboundedReceiver<Call>,
         clock: Arc<ReplicatedClock>,
+        gate: Gate,
     ) -> Self {
         Self {
             options,
@@ -93,6 +96,7 @@ impl Proposer {
             links_opened: 0,
             pause_until: None,
             clock,
+            gate,
         }
     }
 
@@ -172,6 +176,7 @@ impl Proposer {
         match lead {
             Lead::Me { .. } => {
                 self.drop_link();
+                self.refuse_without_room();
                 while self.room(self.entries_in_flight, self.options.entries_in_flight_max) {
                     let Some(group) = self.gather() else { break };
                     self.entries_in_flight += 1;
@@ -222,6 +227,20 @@ impl Proposer {
             group.push(call);
         }
         (!group.calls.is_empty()).then_some(group)
+    }
+
+    /// What waits here is not in the log yet, so it certainly has no effect.
+    fn refuse_without_room(&mut self) {
+        let gate = self.gate.clone();
+        if !self.waiting.iter().any(|call| gate.refuses(&call.commands)) {
+            return;
+        }
+        let (refused, kept): (VecDeque<_>, _) = self.waiting.drain(..).partition(|call| gate.refuses(&call.commands));
+        self.waiting = kept;
+        self.waiting_commands = self.waiting.iter().map(|call| call.count).sum();
+        for call in refused {
+            call.refuse_for_room();
+        }
     }
 
     /// Calls from nodes that took this one for the leader: they know better where to go next.
@@ -321,6 +340,11 @@ impl Proposer {
                     }
                 }
                 self.pause();
+            }
+            wire::ProposeOutcome::DiskFull => {
+                for call in entry::taken_back(group) {
+                    call.refuse_for_room();
+                }
             }
             wire::ProposeOutcome::Unknown | wire::ProposeOutcome::Unspecified => {
                 self.put_back(entry::doubted(group));

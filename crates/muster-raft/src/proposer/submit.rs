@@ -126,7 +126,7 @@ fn combine(results: Vec<CallResult>) -> Result<Vec<Reply>, ProposeError> {
     let none_done = results.iter().all(|result| {
         matches!(
             result,
-            Err(ProposeError::NotDone { .. } | ProposeError::Overloaded { .. })
+            Err(ProposeError::NotDone { .. } | ProposeError::Overloaded { .. } | ProposeError::DiskFull { .. })
         )
     });
     let mut replies = Vec::new();

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use muster_core::NodeId;
 use muster_store::{PinnedSnapshot, SnapshotInfo, Store};
 use parking_lot::Mutex;
 
@@ -88,14 +89,25 @@ impl Checkpointer {
         Ok(Some(PinnedState { snapshot, facts }))
     }
 
-    /// Replaces everything by a received snapshot. Blocks on the disk. Readers see the old state until the new one is
-    /// complete.
-    pub(crate) fn install(&self, snapshot: &SnapshotData) -> Result<SnapshotInfo, Error> {
+    /// Replaces everything by a received snapshot, if node `node` understands its feature level. Blocks on the disk. Readers
+    /// see the old state until the new one is complete.
+    pub(crate) fn install(&self, snapshot: &SnapshotData, node: NodeId, level_max: u32) -> Result<SnapshotInfo, Error> {
         let _turn = self.turn.lock();
         let path = match snapshot {
             SnapshotData::Received(path) => path.clone(),
             SnapshotData::Own(pinned) => self.packed(pinned)?,
         };
+        let prepared = self.store.state().prepare_snapshot(&path)?;
+        if prepared.level > level_max {
+            return Err(Error::LevelTooHigh {
+                node,
+                index: prepared.applied.map_or(0, |applied| applied.index),
+                needed: prepared.level,
+                newest: level_max,
+            });
+        }
+        // An older program must not open what comes now.
+        self.store.raise_level(prepared.level)?;
         let info = self.store.state().install_snapshot(&path)?;
         let restored = Applied::restore(self.store.state().load()?)?;
         *self.state.lock() = restored;

@@ -6,19 +6,21 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
-use muster_core::{Event, LogIndex, Reply};
+use muster_core::{Event, LogIndex, NodeId, Reply};
 use muster_store::Store;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::agreement::HashBook;
 use crate::clock::ReplicatedClock;
+use crate::error::Error;
 use crate::sink::{AppliedEntry, ApplySink, WitnessedEntry};
 use crate::storage::checkpoint::Checkpointer;
 use crate::storage::snapshot::{Builder, SnapshotData, StateSnapshot, own};
 use crate::storage::state::{Applied, Decoded};
-use crate::types::{Entry, LeaderId, LogId, Replies, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::types::{LeaderId, LogId, Replies, SnapshotMeta, StoredMembership, TypeConfig};
 
 /// A long replay gives way to heartbeats after this long.
 const TURN: Duration = Duration::from_millis(2);
@@ -41,17 +43,41 @@ pub(crate) struct Machine {
     sink: Arc<dyn ApplySink>,
     watches: Watches,
     clock: Arc<ReplicatedClock>,
+    book: HashBook,
+    /// This node, and the highest feature level it understands.
+    node: NodeId,
+    level_max: u32,
+    fatal: Arc<watch::Sender<Option<Error>>>,
+}
+
+/// What a machine is made of.
+pub(crate) struct MachineParts {
+    pub(crate) state: Arc<Mutex<Applied>>,
+    pub(crate) store: Store,
+    pub(crate) checkpointer: Checkpointer,
+    pub(crate) sink: Arc<dyn ApplySink>,
+    pub(crate) watches: Watches,
+    pub(crate) clock: Arc<ReplicatedClock>,
+    pub(crate) book: HashBook,
+    pub(crate) node: NodeId,
+    pub(crate) level_max: u32,
+    pub(crate) fatal: Arc<watch::Sender<Option<Error>>>,
 }
 
 impl Machine {
-    pub(crate) fn new(
-        state: Arc<Mutex<Applied>>,
-        store: Store,
-        checkpointer: Checkpointer,
-        sink: Arc<dyn ApplySink>,
-        watches: Watches,
-        clock: Arc<ReplicatedClock>,
-    ) -> Self {
+    pub(crate) fn new(parts: MachineParts) -> Self {
+        let MachineParts {
+            state,
+            store,
+            checkpointer,
+            sink,
+            watches,
+            clock,
+            book,
+            node,
+            level_max,
+            fatal,
+        } = parts;
         let machine = Self {
             state,
             store,
@@ -59,6 +85,10 @@ impl Machine {
             sink,
             watches,
             clock,
+            book,
+            node,
+            level_max,
+            fatal,
         };
         machine.publish();
         machine
@@ -84,13 +114,37 @@ impl Machine {
         self.watches.applied.send_replace(last.index);
     }
 
-    fn apply_entry(&self, entry: Entry) -> io::Result<Vec<Reply>> {
-        let data = match &entry.payload {
-            EntryPayload::Normal(data) => data.0.clone(),
-            EntryPayload::Blank | EntryPayload::Membership(_) => Bytes::new(),
-        };
-        // Decoded before the lock is taken: readers need not wait for it.
-        let entry = Decoded::new(entry)?;
+    /// An entry that this program does not understand ends it before anything of it is applied.
+    fn refuse(&self, error: Error) -> io::Error {
+        tracing::error!(node = self.node, %error, "the process must end");
+        let reason = error.to_string();
+        self.fatal.send_if_modified(|fatal| {
+            let first = fatal.is_none();
+            fatal.get_or_insert(error);
+            first
+        });
+        io::Error::other(reason)
+    }
+
+    /// Before a level comes into force here, the directory says so: an older program must not open it any more.
+    async fn prepare_level(&self, index: LogIndex, level: u32) -> io::Result<()> {
+        if level > self.level_max {
+            return Err(self.refuse(Error::LevelTooHigh {
+                node: self.node,
+                index,
+                needed: level,
+                newest: self.level_max,
+            }));
+        }
+        let store = self.store.clone();
+        let raised = tokio::task::spawn_blocking(move || store.raise_level(level)).await;
+        raised.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        tracing::info!(node = self.node, index, level, "a feature level comes into force");
+        Ok(())
+    }
+
+    /// Applies an entry that was decoded before: readers need not wait for that. `data` is what it was decoded from.
+    fn apply_entry(&self, entry: Decoded, data: Bytes) -> io::Result<Vec<Reply>> {
         let id = entry.id;
         // The commands are gone once applied.
         let witnessed = self
@@ -114,6 +168,7 @@ impl Machine {
             // Under the lock: a reader finds the job in the core or in the history, never in neither.
             self.store.state().note_ended(row.clone());
         }
+        self.book.applied(id.index, state.core.meta().hash);
         let applied = AppliedEntry {
             index: id.index,
             now: state.core.meta().now,
@@ -147,7 +202,22 @@ impl RaftStateMachine<TypeConfig> for Machine {
     {
         let mut turn = Instant::now();
         while let Some((entry, responder)) = entries.try_next().await? {
-            let replies = self.apply_entry(entry)?;
+            let index = entry.log_id.index;
+            let data = match &entry.payload {
+                EntryPayload::Normal(data) => data.0.clone(),
+                EntryPayload::Blank | EntryPayload::Membership(_) => Bytes::new(),
+            };
+            let entry = Decoded::new(entry).map_err(|error| {
+                self.refuse(Error::NotUnderstood {
+                    node: self.node,
+                    index,
+                    detail: error.to_string(),
+                })
+            })?;
+            if let Some(level) = entry.sets_level() {
+                self.prepare_level(index, level).await?;
+            }
+            let replies = self.apply_entry(entry, data)?;
             if let Some(responder) = responder {
                 responder.send(Replies(replies));
             }
@@ -168,9 +238,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
         if current.is_some() && current >= meta.last_log_id {
             return Ok(());
         }
-        let checkpointer = self.checkpointer.clone();
-        let installed = tokio::task::spawn_blocking(move || checkpointer.install(&snapshot)).await;
-        installed.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        let (checkpointer, node, level_max) = (self.checkpointer.clone(), self.node, self.level_max);
+        let installed = tokio::task::spawn_blocking(move || checkpointer.install(&snapshot, node, level_max)).await;
+        installed.map_err(io::Error::other)?.map_err(|error| match error {
+            Error::LevelTooHigh { .. } => self.refuse(error),
+            other => io::Error::other(other),
+        })?;
         self.publish();
         self.watches.changed.send_modify(|count| *count += 1);
         self.sink.restored();

@@ -12,7 +12,7 @@ mod suite;
 pub(crate) use checkpoint::Checkpointer;
 pub use checkpoint::PinnedState;
 pub(crate) use log::LogAdapter;
-pub(crate) use machine::{Machine, Watches};
+pub(crate) use machine::{Machine, MachineParts, Watches};
 pub(crate) use snapshot::{SnapshotData, StateSnapshot};
 pub use state::StateFacts;
 pub(crate) use state::{Applied, Decoded};

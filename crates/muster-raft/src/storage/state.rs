@@ -64,6 +64,11 @@ impl Decoded {
             Work::Nothing | Work::Members(_) => &[],
         }
     }
+
+    /// The feature level that it brings into force, if it does.
+    pub(crate) fn sets_level(&self) -> Option<u32> {
+        self.commands().iter().filter_map(Command::sets_level).max()
+    }
 }
 
 /// The core with its place in the log and what the next checkpoint must write beside its changes.

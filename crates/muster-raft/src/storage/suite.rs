@@ -20,9 +20,10 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
+use crate::agreement::HashBook;
 use crate::clock::ReplicatedClock;
 use crate::sink::{AppliedEntry, ApplySink};
-use crate::storage::{Applied, Checkpointer, LogAdapter, Machine, Watches};
+use crate::storage::{Applied, Checkpointer, LogAdapter, Machine, MachineParts, Watches};
 use crate::types::{Entry, LogId, TypeConfig, Vote};
 
 struct Deaf;
@@ -132,18 +133,22 @@ impl StoreBuilder<TypeConfig, FromFirst, Machine, Guard> for Builder {
         let store = Store::open(StoreOptions::new(dir.path())).unwrap();
         let state = Arc::new(Mutex::new(Applied::restore(store.state().load().unwrap()).unwrap()));
         let checkpointer = Checkpointer::new(store.clone(), state.clone());
-        let machine = Machine::new(
+        let machine = Machine::new(MachineParts {
             state,
-            store.clone(),
+            store: store.clone(),
             checkpointer,
-            Arc::new(Deaf),
-            Watches {
+            sink: Arc::new(Deaf),
+            watches: Watches {
                 applied: watch::Sender::new(0),
                 lead: watch::Sender::new(None),
                 changed: watch::Sender::new(0),
             },
-            Arc::new(ReplicatedClock::new()),
-        );
+            clock: Arc::new(ReplicatedClock::new()),
+            book: HashBook::new(1),
+            node: 0,
+            level_max: muster_core::LEVEL_MAX,
+            fatal: Arc::new(watch::Sender::new(None)),
+        });
         let log = FromFirst {
             log: LogAdapter::new(store.clone()),
             first: Arc::default(),

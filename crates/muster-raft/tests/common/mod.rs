@@ -192,7 +192,10 @@ impl Drop for Cluster {
 }
 
 pub async fn start(options: RaftOptions, listener: TcpListener, dir: PathBuf) -> Result<Node, Error> {
-    let store = Store::open(StoreOptions::new(dir)).unwrap();
+    start_store(options, listener, Store::open(StoreOptions::new(dir)).unwrap()).await
+}
+
+pub async fn start_store(options: RaftOptions, listener: TcpListener, store: Store) -> Result<Node, Error> {
     let sink = Arc::new(Sink::default());
     match Raft::start(options, store.clone(), sink.clone(), listener).await {
         Ok(raft) => Ok(Node { raft, store, sink }),

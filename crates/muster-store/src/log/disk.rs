@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, TOTAL_SST_FILES_SIZE};
-use rocksdb::{DB, DBCompressionType, DBRawIterator, Options, ReadOptions};
+use rocksdb::{DB, DBCompressionType, DBRawIterator, ReadOptions, WriteBatch, WriteOptions};
 
 use super::record::{Link, PURGED_KEY, Record, VOTE_KEY, Vote, decode_link, entry_index, entry_key};
-use crate::{Error, Result};
+use crate::{Error, Result, database};
 
-/// Opens the log's database.
-pub(super) fn open(dir: &Path) -> Result<DB> {
-    let mut options = Options::default();
-    options.create_if_missing(true);
+/// Opens the log's database. One that is missing is made only in a new directory: elsewhere it is lost.
+pub(super) fn open(dir: &Path, new: bool) -> Result<DB> {
+    let mut options = database::options()?;
+    options.create_if_missing(new);
     options.set_compression_type(DBCompressionType::None);
     options.set_write_buffer_size(64 << 20);
     options.set_max_write_buffer_number(4);
@@ -26,6 +26,18 @@ pub(super) fn open(dir: &Path) -> Result<DB> {
     DB::open(&options, dir).map_err(Error::database("opening the log"))
 }
 
+/// Stores a vote in a new database, synced.
+pub(super) fn put_vote(db: &DB, vote: Option<&Vote>) -> Result<()> {
+    let mut options = WriteOptions::default();
+    options.set_sync(true);
+    let mut batch = WriteBatch::default();
+    if let Some(vote) = vote {
+        batch.put(VOTE_KEY, vote.encode());
+    }
+    db.write_opt(batch, &options)
+        .map_err(Error::database("writing the log"))
+}
+
 /// About how many bytes the database takes.
 pub(super) fn bytes(db: &DB) -> Result<u64> {
     let mut bytes = 0;
@@ -34,6 +46,14 @@ pub(super) fn bytes(db: &DB) -> Result<u64> {
         bytes += size.map_err(Error::database("measuring the log"))?.unwrap_or_default();
     }
     Ok(bytes)
+}
+
+/// Position up to which the log was purged, and the vote.
+pub(super) fn purged_and_vote(db: &DB) -> Result<(Option<Link>, Option<Vote>)> {
+    let get = |key: &[u8]| db.get(key).map_err(Error::database("reading the log"));
+    let purged = get(PURGED_KEY)?.map(|bytes| decode_link(&bytes)).transpose()?;
+    let vote = get(VOTE_KEY)?.map(|bytes| Vote::decode(&bytes)).transpose()?;
+    Ok((purged, vote))
 }
 
 /// What a freshly opened log holds.
@@ -48,9 +68,7 @@ pub(super) struct Recovered {
 
 /// Finds the end of the log, verifies its newest `verify_bytes` and returns its newest `tail_bytes`.
 pub(super) fn recover(db: &DB, verify_bytes: usize, tail_bytes: usize) -> Result<Recovered> {
-    let get = |key: &[u8]| db.get(key).map_err(Error::database("reading the log"));
-    let purged = get(PURGED_KEY)?.map(|bytes| decode_link(&bytes)).transpose()?;
-    let vote = get(VOTE_KEY)?.map(|bytes| Vote::decode(&bytes)).transpose()?;
+    let (purged, vote) = purged_and_vote(db)?;
     let begin = purged.map_or(0, |link| link.position.index + 1);
     let mut tail = Vec::new();
     let mut above: Option<Record> = None;

@@ -1,5 +1,6 @@
 //! Bytes of the log's records for the fixtures.
 
+use super::mark::{Owner, Refill};
 use super::record::{Record, Vote, begin_at, decode_link, encode_link};
 use super::*;
 
@@ -14,9 +15,16 @@ pub(crate) fn all(entry: LogEntry) -> Vec<(&'static str, String, Vec<u8>, Decode
     };
     let mark = Mark {
         sequence: 8,
+        owner: Some(Owner {
+            cluster: 0xabcd,
+            node: 2,
+            predecessor: Some(0xabcc),
+            instance: 0xfeed,
+        }),
+        level: 4,
+        refill: Refill::Filling,
         end: Some(link),
-        vote: 6,
-        vote_hash: vote.hash(),
+        vote: Some(vote.clone()),
     };
     let record = Record::new(entry, 0x55);
     let mut bytes = Vec::new();

@@ -15,9 +15,10 @@ pub(crate) mod fixture;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod index;
-mod mark;
+pub(crate) mod inspect;
+pub(crate) mod mark;
 mod queue;
-mod record;
+pub(crate) mod record;
 mod types;
 mod writer;
 
@@ -38,13 +39,17 @@ use parking_lot::Mutex;
 use rocksdb::DB;
 
 use self::index::Index;
-use self::mark::{Mark, MarkFiles};
-use self::queue::{Op, Queue};
-use self::record::{Link, Record, Vote};
+use self::mark::{Mark, MarkFiles, Owner};
+use self::queue::{MarkChange, Op, Queue};
+use self::record::{Link, Record, VOTE_BYTES_MAX, Vote};
 pub use self::types::{AppendDone, EntryKind, LogBounds, LogEntry, LogPosition};
 use self::writer::Writer;
+use crate::alarm::Alarm;
 use crate::codec::BATCH_BYTES_MAX;
 use crate::{Error, Result, StoreOptions};
+
+/// The log's directory in the data directory.
+pub(crate) const DIR: &str = "log";
 
 /// The Raft log, the vote and their high-water mark. Cheap to clone.
 #[derive(Clone)]
@@ -59,6 +64,7 @@ struct Shared {
     index: Mutex<Index>,
     queue: Queue,
     failed: OnceLock<Arc<str>>,
+    alarm: Arc<Alarm>,
     /// Makes the next sync fail; set by tests only.
     fail_next_sync: AtomicBool,
 }
@@ -78,11 +84,16 @@ impl fmt::Debug for LogStore {
 }
 
 impl LogStore {
-    /// Opens or makes the log of a data directory, verifies its newest entries and compares it with its mark.
-    pub(crate) fn open(options: &StoreOptions) -> Result<Self> {
-        let path = options.dir.join("log");
-        let (files, mark) = MarkFiles::open(&options.dir)?;
-        let db = disk::open(&path)?;
+    /// Opens the log of a data directory, verifies its newest entries and compares it with its mark. Without a mark the
+    /// directory is new: log and mark are made.
+    pub(crate) fn open(
+        options: &StoreOptions,
+        files: MarkFiles,
+        mark: Option<Mark>,
+        alarm: Arc<Alarm>,
+    ) -> Result<Self> {
+        let path = options.dir.join(DIR);
+        let db = disk::open(&path, mark.is_none())?;
         let recovered = disk::recover(&db, options.verify_bytes, options.tail_bytes_max)?;
         let mark = check_mark(&db, &recovered, mark, &files)?;
         let index = Index::new(recovered, disk::bytes(&db)?);
@@ -92,6 +103,7 @@ impl LogStore {
             index: Mutex::new(index),
             queue: Queue::default(),
             failed: OnceLock::new(),
+            alarm,
             fail_next_sync: AtomicBool::new(false),
         });
         let thread = start(shared.clone(), files, mark, &path)?;
@@ -99,6 +111,12 @@ impl LogStore {
         Ok(Self {
             handle: Arc::new(Handle { shared, thread }),
         })
+    }
+
+    /// Makes an empty log that remembers a vote, synced on return.
+    pub(crate) fn make_empty(dir: &Path, vote: Option<&Vote>) -> Result<()> {
+        let db = disk::open(&dir.join(DIR), true)?;
+        disk::put_vote(&db, vote)
     }
 
     /// Adds entries that follow the last one. They are readable when this returns; `done` is called by the writer
@@ -135,51 +153,16 @@ impl LogStore {
     pub fn read(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<LogEntry>> {
         let shared = &self.handle.shared;
         shared.usable()?;
-        let mut entries = Vec::new();
-        let (disk_to, above) = {
-            let index = shared.index.lock();
-            if !readable(&index, from)? {
-                return Ok(entries);
-            }
-            match index.tail_first() {
-                Some(first) if from >= first => {
-                    from_tail(&index, from, to, bytes_max, &mut entries);
-                    return Ok(entries);
-                }
-                Some(first) => (first.min(to), (first <= to).then(|| index.tail_previous()).flatten()),
-                None => (to, None),
-            }
+        shared.alarm.read(shared.read(from, to, bytes_max))
+    }
+
+    /// Position of the entry at an index. `None` when it was purged or is above the last one.
+    pub fn position_at(&self, index: u64) -> Result<Option<LogPosition>> {
+        let entry = match self.read(index, index.saturating_add(1), 0) {
+            Err(Error::Purged { .. }) => return Ok(None),
+            other => other?.pop(),
         };
-        let records = disk::read(&shared.db, from, disk_to, bytes_max)?;
-        let index = shared.index.lock();
-        let Some(last) = records.last() else {
-            // It may have been purged or truncated meanwhile; if not, it is missing.
-            return if readable(&index, from)? && from < to {
-                Err(Error::LogDamaged {
-                    index: from,
-                    detail: "it is missing".into(),
-                })
-            } else {
-                Ok(entries)
-            };
-        };
-        let next = last.entry.position.index + 1;
-        let joins = above.is_none_or(|previous| next != disk_to || previous == last.hash);
-        let unchanged = index.tail_previous() == above && index.tail_first() == Some(next);
-        if !joins && unchanged {
-            return Err(Error::LogDamaged {
-                index: next,
-                detail: "it does not follow the entry before it".into(),
-            });
-        }
-        entries.extend(records.into_iter().map(|record| record.entry));
-        if unchanged {
-            let used: usize = entries.iter().map(|entry| entry.data.len()).sum();
-            if used < bytes_max {
-                from_tail(&index, next, to, bytes_max - used, &mut entries);
-            }
-        }
-        Ok(entries)
+        Ok(entry.map(|entry| entry.position))
     }
 
     /// Where the log begins and ends.
@@ -218,7 +201,7 @@ impl LogStore {
             }
             (Some(position), _) if position.index >= last => return Ok(()),
             (Some(position), Some(purged)) if position.index == purged.position.index => Some(purged),
-            (Some(position), _) => Some(shared.link_at(&index, position.index)?),
+            (Some(position), _) => Some(shared.alarm.read(shared.link_at(&index, position.index))?),
             (None, purged) => purged,
         };
         let from = match (end, index.tail_first()) {
@@ -256,15 +239,15 @@ impl LogStore {
         let from = index.purged.map_or(0, |purged| purged.position.index + 1);
         let inside = index.end.is_some_and(|end| position.index <= end.position.index);
         let purged = if inside {
-            shared.link_at(&index, position.index)?
+            shared.alarm.read(shared.link_at(&index, position.index))?
         } else {
             record::begin_at(position)
         };
         if purged.position != position {
-            return Err(Error::LogDamaged {
+            return shared.alarm.read(Err(Error::LogDamaged {
                 index: position.index,
-                detail: format!("it is {:?}, not {position:?} as the snapshot has it", purged.position),
-            });
+                detail: format!("it is {}, not {position} as the snapshot has it", purged.position),
+            }));
         }
         index.purge(purged);
         let op = Op::Purge {
@@ -275,10 +258,17 @@ impl LogStore {
         shared.queue.push(op).map_err(|_| shared.closed())
     }
 
-    /// Stores the vote: durable on return, ordered with appends.
+    /// Stores the vote, at most 64 bytes: durable on return, in the log and in the mark, and ordered with appends.
     pub fn save_vote(&self, vote: Bytes) -> Result<()> {
         let shared = &self.handle.shared;
         shared.usable()?;
+        if vote.len() > VOTE_BYTES_MAX {
+            return Err(Error::TooLarge {
+                what: "vote",
+                size: vote.len(),
+                max: VOTE_BYTES_MAX,
+            });
+        }
         let (done, wait) = sync_channel(1);
         let mut index = shared.index.lock();
         let number = index.vote.as_ref().map_or(0, |vote| vote.number) + 1;
@@ -287,6 +277,31 @@ impl LogStore {
         let refused = shared.queue.push(Op::Vote { vote, done });
         drop(index);
         if let Err(op) = refused {
+            op.refuse(&shared.closed());
+        }
+        wait.recv().unwrap_or_else(|_| Err(shared.closed()))
+    }
+
+    /// Notes in the mark whom the directory belongs to.
+    pub(crate) fn bind(&self, owner: Owner) -> Result<()> {
+        self.change_mark(MarkChange::Owner(owner))
+    }
+
+    /// Notes in the mark that the log holds again what the node had, after all that was appended is synced.
+    pub(crate) fn end_refill(&self) -> Result<()> {
+        self.change_mark(MarkChange::Refilled)
+    }
+
+    /// Notes in the mark that data of a feature level is about to come.
+    pub(crate) fn raise_level(&self, level: u32) -> Result<()> {
+        self.change_mark(MarkChange::Level(level))
+    }
+
+    fn change_mark(&self, change: MarkChange) -> Result<()> {
+        let shared = &self.handle.shared;
+        shared.usable()?;
+        let (done, wait) = sync_channel(1);
+        if let Err(op) = shared.queue.push(Op::Mark { change, done }) {
             op.refuse(&shared.closed());
         }
         wait.recv().unwrap_or_else(|_| Err(shared.closed()))
@@ -328,6 +343,7 @@ impl Shared {
     fn fail(&self, error: &Error) {
         // A second failure changes nothing: the first is the one to report.
         drop(self.failed.set(error.to_string().into()));
+        drop(self.alarm.write::<()>(Err(error.clone())));
         for op in self.queue.drain() {
             op.refuse(&self.closed());
         }
@@ -335,6 +351,54 @@ impl Shared {
 
     fn note_synced(&self, number: u64) {
         self.index.lock().note_synced(number, self.options.tail_bytes_max);
+    }
+
+    fn read(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<LogEntry>> {
+        let mut entries = Vec::new();
+        let (disk_to, above) = {
+            let index = self.index.lock();
+            if !readable(&index, from)? {
+                return Ok(entries);
+            }
+            match index.tail_first() {
+                Some(first) if from >= first => {
+                    from_tail(&index, from, to, bytes_max, &mut entries);
+                    return Ok(entries);
+                }
+                Some(first) => (first.min(to), (first <= to).then(|| index.tail_previous()).flatten()),
+                None => (to, None),
+            }
+        };
+        let records = disk::read(&self.db, from, disk_to, bytes_max)?;
+        let index = self.index.lock();
+        let Some(last) = records.last() else {
+            // It may have been purged or truncated meanwhile; if not, it is missing.
+            return if readable(&index, from)? && from < to {
+                Err(Error::LogDamaged {
+                    index: from,
+                    detail: "it is missing".into(),
+                })
+            } else {
+                Ok(entries)
+            };
+        };
+        let next = last.entry.position.index + 1;
+        let joins = above.is_none_or(|previous| next != disk_to || previous == last.hash);
+        let unchanged = index.tail_previous() == above && index.tail_first() == Some(next);
+        if !joins && unchanged {
+            return Err(Error::LogDamaged {
+                index: next,
+                detail: "it does not follow the entry before it".into(),
+            });
+        }
+        entries.extend(records.into_iter().map(|record| record.entry));
+        if unchanged {
+            let used: usize = entries.iter().map(|entry| entry.data.len()).sum();
+            if used < bytes_max {
+                from_tail(&index, next, to, bytes_max - used, &mut entries);
+            }
+        }
+        Ok(entries)
     }
 
     /// Place of an existing entry in the chain. What is not in memory is on disk and synced.
@@ -394,12 +458,14 @@ fn start(shared: Arc<Shared>, files: MarkFiles, mark: Mark, path: &Path) -> Resu
 fn check_mark(db: &DB, recovered: &disk::Recovered, mark: Option<Mark>, files: &MarkFiles) -> Result<Mark> {
     let Some(mark) = mark else {
         if recovered.end.is_some() || recovered.vote.is_some() {
-            return Err(Error::damaged(
-                "high-water mark",
-                "it is missing beside a log that is not empty",
-            ));
+            return Err(Error::MarkLost {
+                detail: "they are missing beside a log that is not empty".into(),
+            });
         }
-        let mark = Mark::default();
+        let mark = Mark {
+            sequence: 1,
+            ..Mark::default()
+        };
         files.sync(&mark)?;
         return Ok(mark);
     };

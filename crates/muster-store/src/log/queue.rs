@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::mark::Owner;
 use super::record::{Link, Record, Vote};
 use super::types::AppendDone;
 use crate::{Error, Result};
@@ -29,6 +30,22 @@ pub(super) enum Op {
     Purge { from: u64, to: u64, purged: Link },
     /// Store a vote.
     Vote { vote: Vote, done: SyncSender<Result<()>> },
+    /// Change what the mark says beside end and vote, after all that came before is synced.
+    Mark {
+        change: MarkChange,
+        done: SyncSender<Result<()>>,
+    },
+}
+
+/// A change of the mark that no change of the log brings along.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum MarkChange {
+    /// The directory belongs to a node.
+    Owner(Owner),
+    /// What the node had is here again.
+    Refilled,
+    /// Data of this feature level is about to come.
+    Level(u32),
 }
 
 impl Op {
@@ -43,7 +60,9 @@ impl Op {
     pub fn refuse(self, error: &Error) {
         match self {
             Self::Append { done, .. } => done(Err(error.clone())),
-            Self::Truncate { done, .. } | Self::Vote { done, .. } => drop(done.send(Err(error.clone()))),
+            Self::Truncate { done, .. } | Self::Vote { done, .. } | Self::Mark { done, .. } => {
+                drop(done.send(Err(error.clone())));
+            }
             Self::Purge { .. } => {}
         }
     }

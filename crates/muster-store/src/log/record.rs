@@ -24,7 +24,7 @@ pub(super) const VOTE_KEY: &[u8] = b"v";
 
 /// End of a stretch of the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Link {
+pub(crate) struct Link {
     pub position: LogPosition,
     pub hash: u128,
 }
@@ -177,19 +177,18 @@ pub(super) fn decode_link(bytes: &[u8]) -> Result<Link> {
     parts().ok_or_else(|| Error::damaged(WHAT, format!("it has {} bytes", bytes.len())))
 }
 
+/// Most bytes of a vote: it stands in the mark as well, which is of one size.
+pub(super) const VOTE_BYTES_MAX: usize = 64;
+
 /// The vote as stored: opaque, numbered so that a lost one is noticed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Vote {
+pub(crate) struct Vote {
     /// Counts votes saved, from 1.
     pub number: u64,
     pub data: Bytes,
 }
 
 impl Vote {
-    pub fn hash(&self) -> u64 {
-        xxhash_rust::xxh3::xxh3_64(&self.data)
-    }
-
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
         out.extend(self.number.to_le_bytes());

@@ -17,7 +17,12 @@ fn options(dir: &Path) -> StoreOptions {
 }
 
 fn open(dir: &Path) -> Result<LogStore> {
-    LogStore::open(&options(dir))
+    open_with(&options(dir))
+}
+
+fn open_with(options: &StoreOptions) -> Result<LogStore> {
+    let (files, mark) = MarkFiles::open(&options.dir)?;
+    LogStore::open(options, files, mark, Arc::new(Alarm::new(&options.dir)))
 }
 
 fn position(index: u64, term: u64) -> LogPosition {
@@ -106,6 +111,8 @@ fn what_was_appended_is_there_after_a_reopen() {
     assert_eq!(log.read(3, 5, usize::MAX).unwrap(), expected[3..5]);
     assert_eq!(log.read(3, 9, 0).unwrap().len(), 1, "at least one");
     assert_eq!(log.read(3, 9, 80).unwrap().len(), 2, "as many as fit");
+    assert_eq!(log.position_at(11).unwrap(), Some(position(11, 2)));
+    assert_eq!(log.position_at(12).unwrap(), None);
     assert!(log.read(12, 20, usize::MAX).unwrap().is_empty());
 }
 
@@ -159,7 +166,7 @@ fn entries_outside_memory_are_read_from_disk_and_joined() {
         tail_bytes_max: 10 * (40 + HEADER),
         ..options(dir.path())
     };
-    let log = LogStore::open(&small).unwrap();
+    let log = open_with(&small).unwrap();
     for at in 0..10 {
         append(&log, entries(at * 10..at * 10 + 10, 1)).unwrap();
     }
@@ -204,7 +211,7 @@ fn a_damaged_entry_is_named() {
                 ..options(dir.path())
             };
             if at == 2 {
-                let log = LogStore::open(&none).unwrap();
+                let log = open_with(&none).unwrap();
                 assert!(
                     matches!(log.read(0, 8, usize::MAX), Err(Error::LogDamaged { index: 2, .. })),
                     "{what}"
@@ -257,7 +264,11 @@ fn a_log_below_its_mark_does_not_open() {
         other => panic!("{other:?}"),
     }
     std::fs::remove_dir_all(dir.path().join("log")).unwrap();
-    assert!(matches!(open(dir.path()), Err(Error::LogBelowMark { found: None, .. })));
+    let lost = open(dir.path()).unwrap_err();
+    assert!(
+        matches!(lost, Error::Database { .. }) && lost.is_damage(),
+        "a log that is lost is not made anew: {lost}"
+    );
 }
 
 #[test]
@@ -278,7 +289,57 @@ fn a_lost_vote_or_mark_does_not_open() {
     for mark in ["mark-a", "mark-b"] {
         std::fs::remove_file(dir.path().join(mark)).unwrap();
     }
-    assert!(matches!(open(dir.path()), Err(Error::Damaged { .. })));
+    assert!(matches!(open(dir.path()), Err(Error::MarkLost { .. })));
+}
+
+#[test]
+fn the_mark_holds_the_vote_itself_and_the_end_of_a_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path()).unwrap();
+    append(&log, entries(0..3, 1)).unwrap();
+    log.save_vote(Bytes::from_static(b"one")).unwrap();
+    let too_long = log.save_vote(Bytes::from(vec![0; VOTE_BYTES_MAX + 1]));
+    assert!(matches!(
+        too_long,
+        Err(Error::TooLarge {
+            max: VOTE_BYTES_MAX,
+            ..
+        })
+    ));
+    log.purge(position(90, 2)).unwrap();
+    drop(log);
+    let mark = MarkFiles::look(dir.path()).unwrap().unwrap();
+    assert_eq!(mark.vote.unwrap().data, "one");
+    assert_eq!(mark.end.unwrap().position, position(90, 2));
+    assert_eq!(open(dir.path()).unwrap().bounds().last, Some(position(90, 2)));
+}
+
+#[test]
+fn an_empty_log_with_a_vote_goes_on_from_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = open(dir.path()).unwrap();
+    append(&log, entries(0..3, 1)).unwrap();
+    for vote in [b"one", b"two"] {
+        log.save_vote(Bytes::copy_from_slice(vote)).unwrap();
+    }
+    drop(log);
+    let (files, mark) = MarkFiles::open(dir.path()).unwrap();
+    let mark = Mark {
+        end: None,
+        ..mark.unwrap()
+    };
+    files.sync(&mark).unwrap();
+    std::fs::remove_dir_all(dir.path().join(DIR)).unwrap();
+    LogStore::make_empty(dir.path(), mark.vote.as_ref()).unwrap();
+    let log = open(dir.path()).unwrap();
+    assert_eq!(
+        (log.bounds(), log.vote().unwrap().unwrap()),
+        (LogBounds::default(), "two".into())
+    );
+    log.save_vote(Bytes::from_static(b"three")).unwrap();
+    append(&log, entries(7..9, 1)).unwrap();
+    drop(log);
+    assert_eq!(open(dir.path()).unwrap().vote().unwrap().unwrap(), "three");
 }
 
 /// Cuts the write-ahead file at every place of its last part. With the mark as of `marked` entries: what opens is a prefix
@@ -427,7 +488,7 @@ proptest! {
     fn behaves_as_a_vector(steps in proptest::collection::vec(step(), 1..60)) {
         let dir = tempfile::tempdir().unwrap();
         let options = StoreOptions { tail_bytes_max: 1500, ..options(dir.path()) };
-        let mut log = LogStore::open(&options).unwrap();
+        let mut log = open_with(&options).unwrap();
         let mut model = Model::default();
         let mut term = 1;
         for step in steps {
@@ -465,7 +526,7 @@ proptest! {
                 }
                 Step::Reopen => {
                     drop(log);
-                    log = LogStore::open(&options).unwrap();
+                    log = open_with(&options).unwrap();
                 }
             }
             prop_assert_eq!(log.bounds(), LogBounds { purged: model.purged, last: model.last() });

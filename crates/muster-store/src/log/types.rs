@@ -1,5 +1,7 @@
 //! What the log holds.
 
+use std::fmt;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +16,12 @@ pub struct LogPosition {
     pub node: u64,
     /// Index in the log.
     pub index: u64,
+}
+
+impl fmt::Display for LogPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "entry {} (term {}, leader {})", self.index, self.term, self.node)
+    }
 }
 
 /// What an entry is for.

@@ -7,10 +7,21 @@ use std::time::{Duration, Instant};
 use rocksdb::{WriteBatch, WriteOptions};
 
 use super::Shared;
-use super::mark::{Mark, MarkFiles};
-use super::queue::{Op, Taken};
+use super::mark::{Mark, MarkFiles, Refill};
+use super::queue::{MarkChange, Op, Taken};
 use super::record::{Link, PURGED_KEY, VOTE_KEY, encode_link, entry_key};
 use crate::{Error, Result};
+
+/// What a group came to.
+#[derive(Default)]
+struct Written {
+    /// It was synced.
+    synced: bool,
+    /// The mark must be synced before anything of it is answered.
+    mark: bool,
+    /// The new end of the log.
+    end: Option<Link>,
+}
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -66,8 +77,14 @@ impl Writer {
 
     /// Writes a group and answers it. An error says that the disk is not to be trusted any more.
     fn group(&mut self, group: Vec<Op>) -> Result<()> {
-        let written = self.write(&group);
-        let (synced, has_vote, end) = match written {
+        let written = self.write(&group).and_then(|written| {
+            // A vote counts once it is in the mark, and so does what was appended under it.
+            if written.mark {
+                self.raise_mark(&written)?;
+            }
+            Ok(written)
+        });
+        let written = match written {
             Ok(written) => written,
             Err(error) => {
                 // The callers hear of it only after every later operation is sure to fail.
@@ -78,30 +95,28 @@ impl Writer {
                 return Err(error);
             }
         };
-        let mut votes = Vec::new();
         for op in group {
             match op {
                 Op::Append { number, done, .. } => {
                     self.shared.note_synced(number);
                     done(Ok(()));
                 }
-                Op::Truncate { done, .. } => drop(done.send(Ok(()))),
-                Op::Vote { done, .. } => votes.push(done),
+                // Nobody waits any more only if the waiting thread is gone.
+                Op::Truncate { done, .. } | Op::Vote { done, .. } | Op::Mark { done, .. } => drop(done.send(Ok(()))),
                 Op::Purge { .. } => {}
             }
         }
-        let marked = self.raise_mark(synced, has_vote, end);
-        for done in votes {
-            // Nobody waits any more only if the waiting thread is gone.
-            drop(done.send(marked.clone()));
+        if written.mark {
+            Ok(())
+        } else {
+            self.raise_mark(&written)
         }
-        marked
     }
 
-    /// Writes a group as one batch. Returns whether it was synced, whether a vote was in it, and the new end of the log.
-    fn write(&mut self, group: &[Op]) -> Result<(bool, bool, Option<Link>)> {
+    /// Writes a group as one batch.
+    fn write(&mut self, group: &[Op]) -> Result<Written> {
         let mut batch = WriteBatch::default();
-        let (mut sync, mut has_vote, mut end) = (false, false, None);
+        let mut written = Written::default();
         let mut purged = None;
         for op in group {
             match op {
@@ -109,8 +124,8 @@ impl Writer {
                     for record in records {
                         record.encode_into(&mut self.buffer);
                         batch.put(entry_key(record.entry.position.index), &self.buffer);
-                        end = Some(record.link());
-                        sync = true;
+                        written.end = Some(record.link());
+                        written.synced = true;
                     }
                 }
                 Op::Truncate { from, to, end, .. } => {
@@ -118,18 +133,32 @@ impl Writer {
                     for index in *from..=*to {
                         batch.delete(entry_key(index));
                     }
-                    sync = true;
+                    written.synced = true;
                 }
                 Op::Purge { from, to, purged: link } => {
                     batch.delete_range(entry_key(*from), entry_key(to.saturating_add(1)));
                     batch.put(PURGED_KEY, encode_link(link));
                     purged = Some(*link);
+                    let end = written.end.or(self.mark.end).map(|end| end.position.index);
+                    if end.is_none_or(|end| end < link.position.index) {
+                        // After a snapshot: the log ends there, and what lies below is in the state.
+                        written.end = Some(*link);
+                    }
+                    // Files go below: a power cut must not leave a log without them and without the position.
+                    written.synced = true;
                 }
                 Op::Vote { vote, .. } => {
                     batch.put(VOTE_KEY, vote.encode());
-                    self.mark.vote = vote.number;
-                    self.mark.vote_hash = vote.hash();
-                    (sync, has_vote) = (true, true);
+                    self.mark.vote = Some(vote.clone());
+                    (written.synced, written.mark) = (true, true);
+                }
+                Op::Mark { change, .. } => {
+                    match change {
+                        MarkChange::Owner(owner) => self.mark.owner = Some(*owner),
+                        MarkChange::Refilled => self.mark.refill = Refill::No,
+                        MarkChange::Level(level) => self.mark.level = self.mark.level.max(*level),
+                    }
+                    (written.synced, written.mark) = (true, true);
                 }
             }
         }
@@ -139,7 +168,7 @@ impl Writer {
             )));
         }
         let mut options = WriteOptions::default();
-        options.set_sync(sync);
+        options.set_sync(written.synced);
         let db = &self.shared.db;
         db.write_opt(batch, &options)
             .map_err(Error::database("writing the log"))?;
@@ -148,17 +177,17 @@ impl Writer {
             db.delete_file_in_range(entry_key(0), entry_key(purged.position.index))
                 .map_err(Error::database("purging the log"))?;
         }
-        Ok((sync, has_vote, end))
+        Ok(written)
     }
 
-    fn raise_mark(&mut self, synced: bool, has_vote: bool, end: Option<Link>) -> Result<()> {
-        if end.is_some() {
-            self.mark.end = end;
+    fn raise_mark(&mut self, written: &Written) -> Result<()> {
+        if written.end.is_some() {
+            self.mark.end = written.end;
         }
-        if has_vote || (synced && self.mark_wait().is_zero()) {
+        if written.mark || (written.synced && self.mark_wait().is_zero()) {
             return self.sync_mark();
         }
-        if synced && end.is_some() {
+        if written.end.is_some() {
             self.mark.sequence += 1;
             self.mark_due = true;
             self.files.note(&self.mark)?;

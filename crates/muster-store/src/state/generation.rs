@@ -8,7 +8,7 @@ use rocksdb::{
 };
 
 use crate::codec::{Meta, decode_meta};
-use crate::{Error, Result, files};
+use crate::{Error, Result, database, files};
 
 /// Position and membership.
 const META: &str = "default";
@@ -22,7 +22,10 @@ const IDS: &str = "ids";
 const KEYS: &str = "keys";
 
 pub(super) const META_KEY: &[u8] = b"meta";
-const POINTER: &str = "state.current";
+/// File that names the generation in force.
+pub(crate) const POINTER: &str = "state.current";
+/// Of the directories of generations.
+const PREFIX: &str = "state-";
 
 pub(super) struct Generation {
     // First, so that the database is closed before its directory goes.
@@ -48,10 +51,11 @@ impl Drop for Cleanup {
 }
 
 impl Generation {
-    pub fn open(path: &Path, cache_bytes: usize) -> Result<Self> {
-        let mut options = Options::default();
-        options.create_if_missing(true);
-        options.create_missing_column_families(true);
+    /// Opens the database of a generation, or makes a new one.
+    pub fn open(path: &Path, cache_bytes: usize, new: bool) -> Result<Self> {
+        let mut options = database::options()?;
+        options.create_if_missing(new);
+        options.create_missing_column_families(new);
         // There is no write-ahead log, so only a flush of all families together keeps them at one position.
         options.set_atomic_flush(true);
         options.set_max_background_jobs(2);
@@ -68,6 +72,36 @@ impl Generation {
             replaced: AtomicBool::new(false),
         };
         Ok(Self { db, cleanup })
+    }
+
+    /// Opens the database so that nothing in it is changed; RocksDB's diary goes to `scratch`.
+    pub fn open_read_only(path: &Path, scratch: &Path) -> Result<Self> {
+        let mut options = database::options()?;
+        options.set_db_log_dir(scratch);
+        let cache = Cache::new_lru_cache(8 << 20);
+        let families =
+            [META, ROWS, HISTORY, IDS, KEYS].map(|name| ColumnFamilyDescriptor::new(name, family_options(&cache)));
+        let db = DB::open_cf_descriptors_read_only(&options, path, families, false);
+        let cleanup = Cleanup {
+            path: path.to_owned(),
+            replaced: AtomicBool::new(false),
+        };
+        Ok(Self {
+            db: db.map_err(Error::database("opening the state"))?,
+            cleanup,
+        })
+    }
+
+    /// Records in all families, about.
+    pub fn records(&self) -> u64 {
+        let families = [ROWS, HISTORY, IDS, KEYS].map(|name| self.family(name));
+        let counts = families.into_iter().flatten().map(|family| {
+            let keys = self
+                .db
+                .property_int_value_cf(family, rocksdb::properties::ESTIMATE_NUM_KEYS);
+            keys.ok().flatten().unwrap_or_default()
+        });
+        counts.sum()
     }
 
     /// The directory goes when the last user is done.
@@ -129,36 +163,64 @@ fn family_options(cache: &Cache) -> Options {
     options
 }
 
-/// Number of the generation in force; makes the pointer in a new directory and removes all other generations.
-pub(super) fn current(dir: &Path) -> Result<u64> {
-    const WHAT: &str = "pointer to the state in force";
-    let number = if let Some(bytes) = files::read_small(&dir.join(POINTER))? {
-        std::str::from_utf8(&bytes)
-            .ok()
-            .and_then(|text| text.trim().parse().ok())
-            .ok_or_else(|| Error::damaged(WHAT, "it is not a number"))?
-    } else {
-        point(dir, 1)?;
-        1
-    };
+/// Number of the generation in force. `None` when nothing says so.
+pub(crate) fn current(dir: &Path) -> Result<Option<u64>> {
+    files::read_small(&dir.join(POINTER))?
+        .map(|bytes| decode_pointer(&bytes))
+        .transpose()
+}
+
+/// Removes all generations but one: what an interrupted install left.
+pub(super) fn remove_others(dir: &Path, number: u64) -> Result<()> {
     let keep = name(number);
-    for entry in std::fs::read_dir(dir).map_err(Error::io(format!("listing {}", dir.display())))? {
-        let entry = entry.map_err(Error::io(format!("listing {}", dir.display())))?;
-        let found = entry.file_name();
-        let found = found.to_string_lossy();
-        if found.starts_with("state-") && found != keep.as_str() {
-            let path = entry.path();
+    for path in all(dir)? {
+        if path.file_name().is_none_or(|found| found != keep.as_str()) {
             std::fs::remove_dir_all(&path).map_err(Error::io(format!("removing {}", path.display())))?;
         }
+    }
+    Ok(())
+}
+
+/// Directories of generations, in force or not.
+pub(crate) fn all(dir: &Path) -> Result<Vec<PathBuf>> {
+    let io = || Error::io(format!("listing {}", dir.display()));
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(io())? {
+        let path = entry.map_err(io())?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name
+            .strip_prefix(PREFIX)
+            .is_some_and(|number| number.parse::<u64>().is_ok())
+        {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// Puts a generation in force: the one step by which an install happens.
+pub(crate) fn point(dir: &Path, number: u64) -> Result<()> {
+    files::replace(dir, POINTER, &encode_pointer(number))
+}
+
+/// The number, its CRC-32, a line end: readable, and a changed digit does not point elsewhere.
+pub(crate) fn encode_pointer(number: u64) -> Vec<u8> {
+    let text = number.to_string();
+    format!("{text} {:08x}\n", crc32fast::hash(text.as_bytes())).into_bytes()
+}
+
+pub(crate) fn decode_pointer(bytes: &[u8]) -> Result<u64> {
+    const WHAT: &str = "pointer to the state in force";
+    let number = std::str::from_utf8(bytes)
+        .ok()
+        .and_then(|text| text.split_whitespace().next()?.parse().ok())
+        .ok_or_else(|| Error::damaged(WHAT, "it is not a number"))?;
+    if encode_pointer(number) != bytes {
+        return Err(Error::damaged(WHAT, "its checksum does not fit its number"));
     }
     Ok(number)
 }
 
-/// Puts a generation in force: the one step by which an install happens.
-pub(super) fn point(dir: &Path, number: u64) -> Result<()> {
-    files::replace(dir, POINTER, format!("{number}\n").as_bytes())
-}
-
-pub(super) fn name(number: u64) -> String {
-    format!("state-{number}")
+pub(crate) fn name(number: u64) -> String {
+    format!("{PREFIX}{number}")
 }

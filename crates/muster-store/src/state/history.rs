@@ -67,7 +67,7 @@ fn encode_holder(holder: &KeyHolder) -> [u8; 24] {
     out
 }
 
-fn decode_holder(bytes: &[u8]) -> Result<KeyHolder> {
+pub(super) fn decode_holder(bytes: &[u8]) -> Result<KeyHolder> {
     let parts = bytes
         .split_first_chunk::<16>()
         .and_then(|(job, at)| Some((job, at.try_into().ok()?)));
@@ -76,6 +76,17 @@ fn decode_holder(bytes: &[u8]) -> Result<KeyHolder> {
     Ok(KeyHolder {
         job: JobId(u128::from_be_bytes(*job)),
         enqueued_at: u64::from_be_bytes(at),
+    })
+}
+
+/// Decodes an entry of the index by job id.
+pub(super) fn decode_id(key: &[u8], value: &[u8]) -> Result<(JobId, HistoryKey)> {
+    let parts = || Some((u128::from_be_bytes(key.try_into().ok()?), value.try_into().ok()?));
+    parts().map(|(id, place)| (JobId(id), place)).ok_or_else(|| {
+        Error::damaged(
+            "index of the history by id",
+            format!("an entry has {} and {} bytes", key.len(), value.len()),
+        )
     })
 }
 
@@ -107,22 +118,37 @@ pub(super) fn holder(state: &Generation, tenant: TenantId, key: &str) -> Result<
 }
 
 pub(super) fn job(state: &Generation, id: JobId) -> Result<Option<Arc<JobRow>>> {
-    let read = Error::database;
-    let Some(place) = state
-        .db
-        .get_cf(state.ids()?, id.0.to_be_bytes())
-        .map_err(read("reading history"))?
-    else {
+    let Some(place) = place_of(state, id)? else {
         return Ok(None);
     };
-    let Some(bytes) = state
+    let bytes = state
         .db
-        .get_cf(state.history()?, &place)
-        .map_err(read("reading history"))?
-    else {
-        return Ok(None);
+        .get_cf(state.history()?, place)
+        .map_err(Error::database("reading history"))?;
+    let Some(bytes) = bytes else {
+        // Both are written and removed in one batch: it was removed just now, or is lost.
+        return if place_of(state, id)?.is_none() {
+            Ok(None)
+        } else {
+            Err(Error::damaged("index of the history by id", "it leads to no job"))
+        };
     };
-    decode_job(&bytes).map(|row| Some(Arc::new(row)))
+    let row = decode_job(&bytes)?;
+    if row.spec.id != id {
+        return Err(Error::damaged("index of the history by id", "it leads to another job"));
+    }
+    Ok(Some(Arc::new(row)))
+}
+
+pub(super) fn place_of(state: &Generation, id: JobId) -> Result<Option<HistoryKey>> {
+    let key = id.0.to_be_bytes();
+    let place = state
+        .db
+        .get_cf(state.ids()?, key)
+        .map_err(Error::database("reading history"))?;
+    place
+        .map(|place| decode_id(&key, &place).map(|(_, place)| place))
+        .transpose()
 }
 
 /// Merges the overlay's part of a page with the disk's.

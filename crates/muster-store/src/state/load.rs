@@ -6,7 +6,8 @@ use muster_core::Row;
 use rocksdb::{IteratorMode, ReadOptions};
 
 use super::generation::Generation;
-use crate::codec::{decode_row, encode_key};
+use super::types::Loaded;
+use crate::codec::{Meta, decode_row, encode_key};
 use crate::{Error, Result};
 
 /// Rows handed over at a time.
@@ -16,8 +17,18 @@ const AHEAD: usize = 16;
 
 type Raw = Vec<(Box<[u8]>, Box<[u8]>)>;
 
+/// Everything of the queue.
+pub(super) fn all(state: &Generation) -> Result<Loaded> {
+    let Meta { applied, membership } = state.meta()?;
+    Ok(Loaded {
+        rows: rows(state)?,
+        applied,
+        membership,
+    })
+}
+
 /// All rows, in key order.
-pub(super) fn rows(state: &Generation) -> Result<Vec<Row>> {
+fn rows(state: &Generation) -> Result<Vec<Row>> {
     let (chunks, read) = sync_channel(AHEAD);
     std::thread::scope(|scope| {
         let decoding = scope.spawn(move || decode(read));

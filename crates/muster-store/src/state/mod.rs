@@ -4,14 +4,14 @@
 //! purged only below [`StateStore::durable_applied`]. Every checkpoint is one batch over all column families and carries
 //! its applied position; families are flushed together, so what is on disk is always exactly one checkpoint.
 
+mod check;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
-mod generation;
+pub(crate) mod generation;
 mod history;
 mod load;
 mod overlay;
-mod pack;
-mod scan;
+pub(crate) mod pack;
 mod snapshot;
 mod types;
 
@@ -19,6 +19,7 @@ mod types;
 mod tests;
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,15 +28,23 @@ use muster_core::{JobFilter, JobId, JobRow, LogIndex, TenantId};
 use parking_lot::{Mutex, RwLock};
 use rocksdb::WriteBatch;
 
+pub use self::check::StateCounts;
 use self::generation::Generation;
 use self::overlay::Overlay;
-pub use self::scan::Scanned;
 use self::snapshot::Snapshots;
 pub use self::snapshot::{PinnedSnapshot, SnapshotFile};
 pub use self::types::{Checkpoint, CheckpointStats, HistoryCursor, KeyHolder, Loaded, SnapshotInfo};
+use crate::alarm::Alarm;
 use crate::codec::{Meta, encode_key, encode_meta, encode_row};
 use crate::log::LogPosition;
+use crate::space::{Room, SpaceGuard};
 use crate::{Error, Result, StoreOptions};
+
+/// Directory of snapshots in the data directory.
+pub(crate) const SNAPSHOTS: &str = "snapshots";
+
+/// Number of a new directory's first state.
+pub(crate) const FIRST: u64 = 1;
 
 /// Rows of the state as of a checkpoint, and the history of ended jobs. Cheap to clone.
 #[derive(Clone)]
@@ -51,6 +60,34 @@ struct Shared {
     /// Held over every change of the database, so that a flush or snapshot is of one position.
     writing: Mutex<Writing>,
     snapshots: Mutex<Snapshots>,
+    /// A received snapshot that was verified and waits for its install.
+    prepared: Mutex<Option<Prepared>>,
+    alarm: Arc<Alarm>,
+    space: Arc<SpaceGuard>,
+}
+
+struct Prepared {
+    from: PathBuf,
+    number: u64,
+    state: Generation,
+    meta: Meta,
+    level: u32,
+}
+
+impl Prepared {
+    fn info(&self) -> SnapshotInfo {
+        SnapshotInfo {
+            level: self.level,
+            ..snapshot::info(self.meta.clone())
+        }
+    }
+}
+
+impl Shared {
+    /// Damage met while reading ends the node.
+    fn read<T>(&self, result: Result<T>) -> Result<T> {
+        self.alarm.read(result)
+    }
 }
 
 struct Writing {
@@ -72,11 +109,11 @@ impl Writing {
     }
 
     /// Remembers a failure: a database that failed once is not written again.
-    fn note<T>(&mut self, result: Result<T>) -> Result<T> {
+    fn note<T>(&mut self, alarm: &Alarm, result: Result<T>) -> Result<T> {
         if let Err(error) = &result {
             self.failed = Some(error.to_string().into());
         }
-        result
+        alarm.write(result)
     }
 }
 
@@ -89,12 +126,25 @@ impl fmt::Debug for StateStore {
 }
 
 impl StateStore {
-    /// Opens or makes the state of a data directory.
-    pub(crate) fn open(options: &StoreOptions) -> Result<Self> {
-        let number = generation::current(&options.dir)?;
-        let state = Generation::open(&options.dir.join(generation::name(number)), options.cache_bytes)?;
+    /// Opens the state of a data directory; makes one in a new directory.
+    pub(crate) fn open(options: &StoreOptions, new: bool, alarm: Arc<Alarm>, space: Arc<SpaceGuard>) -> Result<Self> {
+        let number = match generation::current(&options.dir)? {
+            Some(number) => number,
+            None if new => {
+                Self::make_empty(&options.dir)?;
+                FIRST
+            }
+            None => {
+                return Err(Error::damaged(
+                    "pointer to the state in force",
+                    format!("{} is missing", generation::POINTER),
+                ));
+            }
+        };
+        let state = Generation::open(&options.dir.join(generation::name(number)), options.cache_bytes, false)?;
         let meta = state.meta()?;
-        let snapshots = Snapshots::open(options.dir.join("snapshots"))?;
+        generation::remove_others(&options.dir, number)?;
+        let snapshots = Snapshots::open(options.dir.join(SNAPSHOTS))?;
         let shared = Shared {
             options: options.clone(),
             state: RwLock::new(Arc::new(state)),
@@ -108,10 +158,38 @@ impl StateStore {
                 failed: None,
             }),
             snapshots: Mutex::new(snapshots),
+            prepared: Mutex::default(),
+            alarm,
+            space,
         };
         Ok(Self {
             shared: Arc::new(shared),
         })
+    }
+
+    /// Makes an empty state and puts it in force, synced on return. A half-made one is replaced.
+    pub(crate) fn make_empty(dir: &Path) -> Result<()> {
+        let path = dir.join(generation::name(FIRST));
+        snapshot::remove(&path);
+        drop(Generation::open(&path, 0, true)?);
+        generation::point(dir, FIRST)
+    }
+
+    /// Reads everything of the database at `path` without changing it: records, and where the indexes lead. `read` is called
+    /// with how many records were read, of about how many.
+    pub(crate) fn inspect(
+        path: &Path,
+        scratch: &Path,
+        report: check::Report<'_>,
+        read: &mut dyn FnMut(u64, u64),
+    ) -> Result<(StateCounts, Loaded)> {
+        let state = Generation::open_read_only(path, scratch)?;
+        let of = state.records();
+        let counts = check::records(&state, report, &mut |records| read(records, of))?;
+        check::indexes(&state, report)?;
+        // Rows that cannot be read are reported by now.
+        let loaded = load::all(&state).unwrap_or_default();
+        Ok((counts, loaded))
     }
 
     fn state(&self) -> Arc<Generation> {
@@ -120,14 +198,7 @@ impl StateStore {
 
     /// Everything saved.
     pub fn load(&self) -> Result<Loaded> {
-        let state = self.state();
-        let Meta { applied, membership } = state.meta()?;
-        let rows = load::rows(&state)?;
-        Ok(Loaded {
-            rows,
-            applied,
-            membership,
-        })
+        self.shared.read(load::all(&self.state()))
     }
 
     /// Writes a checkpoint as one atomic batch, flushes if it is time, and drops its ended jobs from the overlay.
@@ -150,7 +221,7 @@ impl StateStore {
             batch.put_cf(rows, encode_key(&row.key()), encode_row(row)?);
         }
         for row in &checkpoint.ended {
-            history::put(&state, &mut batch, row)?;
+            self.shared.read(history::put(&state, &mut batch, row))?;
         }
         batch.put(generation::META_KEY, encode_meta(&meta)?);
         let bytes = batch.size_in_bytes();
@@ -158,7 +229,7 @@ impl StateStore {
             .db
             .write_without_wal(batch)
             .map_err(Error::database("writing a checkpoint"));
-        writing.note(written)?;
+        writing.note(&self.shared.alarm, written)?;
         writing.meta = meta;
         writing.unflushed_bytes += bytes;
         {
@@ -168,8 +239,11 @@ impl StateStore {
             }
         }
         let options = &self.shared.options;
-        let flushed =
+        let due =
             writing.unflushed_bytes >= options.flush_bytes || writing.flushed_at.elapsed() >= options.flush_interval;
+        // The log has it all; a flush that finds no room would end the node.
+        let room = |space: &SpaceGuard| space.look().map_or(true, |space| space.room != Room::Out);
+        let flushed = due && room(&self.shared.space);
         if flushed {
             self.flush_locked(&mut writing, &state)?;
         }
@@ -193,7 +267,7 @@ impl StateStore {
 
     fn flush_locked(&self, writing: &mut Writing, state: &Generation) -> Result<()> {
         let flushed = state.flush();
-        writing.note(flushed)?;
+        writing.note(&self.shared.alarm, flushed)?;
         writing.unflushed_bytes = 0;
         writing.flushed_at = Instant::now();
         *self.shared.durable.lock() = writing.meta.applied;
@@ -215,7 +289,7 @@ impl StateStore {
         if let Some(row) = self.shared.overlay.lock().job(id) {
             return Ok(Some(row));
         }
-        history::job(&self.state(), id)
+        self.shared.read(history::job(&self.state(), id))
     }
 
     /// The ended job that held an idempotency key last.
@@ -226,7 +300,7 @@ impl StateStore {
     /// The same, with the time from which the key binds.
     pub fn history_key_holder(&self, tenant: TenantId, key: &str) -> Result<Option<KeyHolder>> {
         let in_overlay = self.shared.overlay.lock().holder(tenant, key);
-        let on_disk = history::holder(&self.state(), tenant, key)?;
+        let on_disk = self.shared.read(history::holder(&self.state(), tenant, key))?;
         Ok([in_overlay, on_disk]
             .into_iter()
             .flatten()
@@ -247,12 +321,8 @@ impl StateStore {
         let (from, to) = history::page_range(tenant, page);
         // One more than can be looked at, to know whether there is more.
         let overlay = self.shared.overlay.lock().range(from, to, budget.saturating_add(1));
-        history::list(&self.state(), overlay, (from, to), filter, limit, budget)
-    }
-
-    /// Reads everything: each row and each ended job decodes, lies under its own key, and is found by its id.
-    pub fn scan(&self) -> Result<Scanned> {
-        scan::scan(&self.state())
+        self.shared
+            .read(history::list(&self.state(), overlay, (from, to), filter, limit, budget))
     }
 
     /// Pins what the last checkpoint wrote, flushed.
@@ -293,6 +363,20 @@ impl StateStore {
         self.shared.snapshots.lock().expire();
     }
 
+    /// Reads the whole state in force: each record decodes, lies under its own key, and is found by the indexes. Damage that is
+    /// found ends the node, as any that is met.
+    pub fn verify(&self) -> Result<StateCounts> {
+        let mut fault = None;
+        let mut first = |error| {
+            fault = Some(error);
+            ControlFlow::Break(())
+        };
+        let state = self.state();
+        let counts = check::records(&state, &mut first, &mut |_| {})
+            .and_then(|counts| check::indexes(&state, &mut first).map(|()| counts));
+        self.shared.read(fault.map_or(counts, Err))
+    }
+
     /// Where the packed form of the snapshot `id` of node `from` is received before [`StateStore::install_snapshot`]. A
     /// transfer that broke goes on at the end of that file. It is removed when another snapshot is received, and on
     /// the next open.
@@ -300,32 +384,74 @@ impl StateStore {
         self.shared.snapshots.lock().receiving(from, id)
     }
 
-    /// Verifies a received snapshot file and swaps the whole state, history and overlay for it. A crash in the middle
-    /// leaves either the old state or the new. The file is removed.
-    pub fn install_snapshot(&self, path: &Path) -> Result<SnapshotInfo> {
+    /// Unpacks a received snapshot beside the state in force and reads all of it: every checksum, every record. One
+    /// that is damaged is removed, and nothing has changed. Blocks on the disk for as long as that takes; one that was
+    /// prepared before is not read again.
+    pub fn prepare_snapshot(&self, path: &Path) -> Result<SnapshotInfo> {
         let options = &self.shared.options;
-        let mut writing = self.shared.writing.lock();
-        writing.usable()?;
-        let number = writing.number + 1;
+        let mut prepared = self.shared.prepared.lock();
+        if let Some(ready) = prepared.as_ref().filter(|prepared| prepared.from == path) {
+            return Ok(ready.info());
+        }
+        // Dropped first: one that was never installed has the same directory.
+        if let Some(unused) = prepared.take() {
+            unused.state.retire();
+        }
+        let number = self.shared.writing.lock().number + 1;
         let dir = options.dir.join(generation::name(number));
         snapshot::remove(&dir);
         let opened = pack::unpack(path, &dir).and_then(|meta| {
-            let state = Generation::open(&dir, options.cache_bytes)?;
+            let state = Generation::open(&dir, options.cache_bytes, false)?;
             if state.meta()? != meta {
                 return Err(Error::damaged("snapshot", "its position is not that of its state"));
             }
-            Ok((state, meta))
+            let mut fault = None;
+            let mut first = |error| {
+                fault = Some(error);
+                ControlFlow::Break(())
+            };
+            let counts = check::records(&state, &mut first, &mut |_| {})?;
+            fault.map_or(Ok((state, meta, counts.level)), Err)
         });
-        let (state, meta) = match opened {
-            Ok(opened) => opened,
+        match opened {
+            Ok((state, meta, level)) => {
+                let ready = prepared.insert(Prepared {
+                    from: path.to_owned(),
+                    number,
+                    state,
+                    meta,
+                    level,
+                });
+                Ok(ready.info())
+            }
             Err(error) => {
                 snapshot::remove(&dir);
                 snapshot::remove(path);
-                return Err(error);
+                Err(error)
             }
+        }
+    }
+
+    /// Swaps the whole state, history and overlay for a received snapshot, which is prepared first if it was not. A crash
+    /// in the middle leaves either the old state or the new. The file is removed.
+    pub fn install_snapshot(&self, path: &Path) -> Result<SnapshotInfo> {
+        let options = &self.shared.options;
+        let ready = |prepared: &mut Option<Prepared>| prepared.take_if(|prepared| prepared.from == path);
+        let mut prepared = ready(&mut self.shared.prepared.lock());
+        if prepared.is_none() {
+            self.prepare_snapshot(path)?;
+            prepared = ready(&mut self.shared.prepared.lock());
+        }
+        let Some(Prepared {
+            number, state, meta, ..
+        }) = prepared
+        else {
+            return Err(Error::damaged("snapshot", "another one took its place"));
         };
+        let mut writing = self.shared.writing.lock();
+        writing.usable()?;
         let pointed = generation::point(&options.dir, number);
-        writing.note(pointed)?;
+        writing.note(&self.shared.alarm, pointed)?;
         let old = std::mem::replace(&mut *self.shared.state.write(), Arc::new(state));
         old.retire();
         self.shared.overlay.lock().clear();

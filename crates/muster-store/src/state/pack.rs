@@ -23,7 +23,7 @@ const WHAT: &str = "snapshot";
 const PART_HEAD: u64 = 9;
 
 /// Packs the files of a directory, which must not change.
-pub(super) fn pack(dir: &Path, meta: &Meta, to: &mut dyn Write) -> Result<()> {
+pub(crate) fn pack(dir: &Path, meta: &Meta, to: &mut dyn Write) -> Result<()> {
     let io = || Error::io(format!("packing snapshot {}", dir.display()));
     let mut parts = PartWriter {
         out: BufWriter::with_capacity(PART_MAX, to),
@@ -93,7 +93,7 @@ impl PartWriter<'_> {
 }
 
 /// Verifies a snapshot file and unpacks it into a new directory, synced on return.
-pub(super) fn unpack(from: &Path, dir: &Path) -> Result<Meta> {
+pub(crate) fn unpack(from: &Path, dir: &Path) -> Result<Meta> {
     let io = || Error::io(format!("unpacking into {}", dir.display()));
     let mut parts = PartReader::open(from)?;
     let meta = parts.meta()?;

@@ -141,6 +141,7 @@ pub(super) fn info(meta: Meta) -> SnapshotInfo {
     SnapshotInfo {
         applied: meta.applied,
         membership: meta.membership,
+        level: 0,
     }
 }
 

@@ -17,7 +17,14 @@ fn options(dir: &Path) -> StoreOptions {
 }
 
 fn open(dir: &Path) -> StateStore {
-    StateStore::open(&options(dir)).unwrap()
+    open_with(&options(dir)).unwrap()
+}
+
+/// A directory without a pointer is taken for a new one.
+fn open_with(options: &StoreOptions) -> Result<StateStore> {
+    let new = !options.dir.join(generation::POINTER).exists();
+    let space = Arc::new(SpaceGuard::new(&options.dir, options.disk_reserve));
+    StateStore::open(options, new, Arc::new(Alarm::new(&options.dir)), space)
 }
 
 fn position(index: u64) -> LogPosition {
@@ -107,7 +114,7 @@ fn a_flushed_checkpoint_is_loaded_and_an_unflushed_one_is_not_half_there() {
 fn a_checkpoint_flushes_by_size_and_by_time() {
     for (flush_bytes, flush_interval) in [(1, Duration::MAX), (usize::MAX, Duration::ZERO)] {
         let dir = tempfile::tempdir().unwrap();
-        let store = StateStore::open(&StoreOptions {
+        let store = open_with(&StoreOptions {
             flush_bytes,
             flush_interval,
             ..options(dir.path())
@@ -327,4 +334,47 @@ fn a_crash_before_the_pointer_moved_leaves_the_old_state() {
     assert_eq!(store.load().unwrap().applied, Some(position(60)));
     assert!(!dir.path().join("state-2").exists());
     assert_eq!(std::fs::read_dir(dir.path().join("snapshots")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_pointer_that_was_changed_or_is_lost_does_not_point() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let path = dir.path().join(generation::POINTER);
+    let bytes = std::fs::read(&path).unwrap();
+    assert_eq!(generation::decode_pointer(&bytes).unwrap(), 1);
+    for bit in 0..bytes.len() * 8 {
+        let mut changed = bytes.clone();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        assert!(generation::decode_pointer(&changed).is_err(), "bit {bit}");
+    }
+    for cut in 0..bytes.len() {
+        assert!(generation::decode_pointer(&bytes[..cut]).is_err(), "cut at {cut}");
+    }
+    std::fs::remove_file(&path).unwrap();
+    let alarm = Arc::new(Alarm::new(dir.path()));
+    let space = Arc::new(SpaceGuard::new(dir.path(), None));
+    let lost = StateStore::open(&options(dir.path()), false, alarm, space).unwrap_err();
+    assert!(lost.is_damage(), "{lost}");
+    assert!(dir.path().join("state-1").exists(), "nothing is removed");
+}
+
+#[test]
+fn without_room_a_checkpoint_is_written_and_not_flushed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = StoreOptions {
+        flush_interval: Duration::ZERO,
+        disk_reserve: Some(u64::MAX / 4),
+        ..options(dir.path())
+    };
+    let store = open_with(&options).unwrap();
+    assert_eq!(store.shared.space.look().unwrap().room, Room::Out);
+    assert!(!store.write(with_rows(5)).unwrap().flushed);
+    assert_eq!(store.load().unwrap().rows.len(), rows().len());
+    assert_eq!(store.durable_applied(), None);
+    drop(store);
+    options.disk_reserve = Some(0);
+    let store = open_with(&options).unwrap();
+    assert_eq!(store.shared.space.look().unwrap().room, Room::Enough);
+    assert!(store.write(with_rows(5)).unwrap().flushed);
 }

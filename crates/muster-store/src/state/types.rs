@@ -74,4 +74,6 @@ pub struct SnapshotInfo {
     pub applied: Option<LogPosition>,
     /// Membership in force there.
     pub membership: Bytes,
+    /// Feature level of its data; 0 when it was not read in full.
+    pub level: u32,
 }

@@ -58,6 +58,8 @@ pub enum Fault {
     DoubleReport,
     /// Reports sent after their leases were lost.
     LateReport,
+    /// A node killed, its log or state damaged on disk, and started again.
+    Damage,
     /// A node's disk without room, then with room again. Needs root.
     DiskFull,
     /// One node or all at once lose what they had not synced, and their power. Needs root.
@@ -91,7 +93,7 @@ pub(crate) enum Sort {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Kill,
         Self::KillTwo,
         Self::KillAll,
@@ -110,6 +112,7 @@ impl Fault {
         Self::WorkerHang,
         Self::DoubleReport,
         Self::LateReport,
+        Self::Damage,
         Self::DiskFull,
         Self::PowerCut,
         Self::ClockJump,
@@ -141,6 +144,7 @@ impl Fault {
             Self::WorkerHang => "worker-hang",
             Self::DoubleReport => "double-report",
             Self::LateReport => "late-report",
+            Self::Damage => "damage",
             Self::DiskFull => "disk-full",
             Self::PowerCut => "power-cut",
             Self::ClockJump => "clock-jump",
@@ -170,6 +174,7 @@ impl Fault {
             | Self::KillAll
             | Self::KillStart
             | Self::Pause
+            | Self::Damage
             | Self::DiskFull
             | Self::PowerCut
             | Self::ClockJump => Sort::Node,
@@ -204,6 +209,7 @@ impl Fault {
             Self::WorkerHang => FaultKind::WorkerHang,
             Self::DoubleReport => FaultKind::DoubleReport,
             Self::LateReport => FaultKind::LateReport,
+            Self::Damage => FaultKind::Corruption,
             Self::DiskFull => FaultKind::DiskFull,
             Self::PowerCut => FaultKind::PowerCut,
             Self::ClockJump => FaultKind::ClockJump,

@@ -7,11 +7,13 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use tokio::time::Instant;
 
+use super::places::BACK;
 use super::schedule::{Effect, Injector};
 use super::{Clock, Disk, Fault};
+use crate::damage;
 
-/// Longest end of a node that cannot go on.
-const ENDING: Duration = Duration::from_secs(6);
+/// Longest time from room on a disk to a node that sees it.
+const ROOM_BACK: Duration = Duration::from_secs(5);
 /// How often the leader is the one, in percent.
 const LEADER: u32 = 60;
 
@@ -28,6 +30,7 @@ pub(super) async fn inject(injector: &Injector, fault: Fault, rng: &mut StdRng) 
             let times = rng.random_range(1..4);
             kill(injector, &[injector.some_node(rng, LEADER)], times, rng).await
         }
+        Fault::Damage => damage(injector, rng).await,
         Fault::PowerCut => power_cut(injector, rng).await,
         Fault::ClockJump => clock_jump(injector, rng).await,
         Fault::DiskFull => disk_full(injector, rng).await,
@@ -106,7 +109,8 @@ async fn power_cut(injector: &Injector, rng: &mut StdRng) -> Effect {
     }
 }
 
-/// Leaves a node no room for a while. It took effect if the node ended for lack of it, and serves again after.
+/// Leaves a node no room for a while, and looks after it as a supervisor does. It took effect if the node said so, or ended
+/// for lack of it; when there is room again it must be of use within [`ROOM_BACK`], and nobody touches it.
 async fn disk_full(injector: &Injector, rng: &mut StdRng) -> Effect {
     let id = injector.some_node(rng, LEADER);
     let Some(disk) = injector.disks.iter().find(|disk| disk.id() == id) else {
@@ -115,26 +119,95 @@ async fn disk_full(injector: &Injector, rng: &mut StdRng) -> Effect {
             took_effect: false,
         };
     };
+    // A write may still meet the end of the disk, and that ends the node.
     injector.expect_down(id);
     let filled = disk.fill().is_ok();
     // Longer than the state goes unflushed, as a rule.
-    pause_for(rng, 3_000..14_000).await;
+    let full_until = Instant::now() + Duration::from_millis(rng.random_range(3_000..14_000));
+    let (mut noticed, mut ended) = (false, 0);
+    while Instant::now() < full_until {
+        ended += u32::from(injector.supervise(id));
+        noticed |= injector.room(id).await.is_some_and(|room| room == "out");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     let freed = disk.free().is_ok();
-    // A node that has no room left may still be about to end.
-    let mut ended = None;
-    let end = Instant::now() + ENDING;
-    while ended.is_none() && Instant::now() < end {
+    let since = Instant::now();
+    let mut back = None;
+    while back.is_none() && since.elapsed() < BACK && injector.stays(id) {
+        ended += u32::from(injector.supervise(id));
+        back = injector
+            .room(id)
+            .await
+            .filter(|room| *room == "enough")
+            .map(|_| since.elapsed());
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let mut cluster = injector.cluster();
-        ended = if cluster.has(id) { cluster.ended(id) } else { None };
+    }
+    if freed && injector.stays(id) && back.is_none_or(|took| took > ROOM_BACK) {
+        let complaint = format!("node {id} was of use again {back:?} after there was room, not within {ROOM_BACK:?}");
+        injector.world.complaints.add(complaint);
     }
     injector.start(id);
     let back = injector.wait_for(id).await;
-    let how = ended.map_or_else(|| "went on".into(), |status| format!("ended ({status})"));
     Effect {
-        target: format!("node {id}, which {how}"),
-        took_effect: filled && freed && back && ended.is_some(),
+        target: format!("node {id}, which ended {ended} times"),
+        took_effect: filled && freed && back && (noticed || ended > 0),
     }
+}
+
+/// Kills a node, damages its log or its state, and starts it again. It took effect if the node found the damage, and it must
+/// have refilled itself within [`BACK`]: until then nothing else happens to nodes.
+async fn damage(injector: &Injector, rng: &mut StdRng) -> Effect {
+    let id = injector.some_node(rng, LEADER);
+    let ran = injector.kill(id);
+    let (data, before) = {
+        let cluster = injector.cluster();
+        if !cluster.has(id) {
+            return Effect {
+                target: format!("node {id}, which left"),
+                took_effect: false,
+            };
+        }
+        (cluster.data(id), found_damage(&cluster.log(id)))
+    };
+    let what = if rng.random_bool(0.5) { "log" } else { "state" };
+    if what == "log" {
+        damage::break_log(&data);
+    } else {
+        damage::break_state(&data);
+    }
+    pause_for(rng, 0..1_500).await;
+    injector.start(id);
+    let since = Instant::now();
+    let mut whole = false;
+    while !whole && since.elapsed() < BACK && injector.stays(id) {
+        // Damage that is met late ends the node, and a supervisor starts it again.
+        injector.expect_down(id);
+        injector.supervise(id);
+        whole = injector
+            .observer
+            .ask(id)
+            .await
+            .is_some_and(|status| !status.storage.refilling);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    injector.start(id);
+    if !whole && injector.stays(id) {
+        let complaint = format!("node {id} with a damaged {what} is not whole {BACK:?} later");
+        injector.world.complaints.add(complaint);
+    }
+    let found = {
+        let cluster = injector.cluster();
+        cluster.has(id) && found_damage(&cluster.log(id)) > before
+    };
+    Effect {
+        target: format!("{what} of node {id}"),
+        took_effect: ran && whole && found,
+    }
+}
+
+/// How often a node found its data damaged, by its log lines.
+fn found_damage(log: &str) -> usize {
+    log.matches("data is damaged").count()
 }
 
 /// Moves the clock of a node for a while. It took effect if the node ran and read it.

@@ -11,7 +11,7 @@ use crate::chaos::applied::AppliedLogs;
 use crate::{Cluster, NodePorts};
 
 /// Longest start of a node on a busy machine, its log read.
-const BACK: Duration = Duration::from_mins(1);
+pub(super) const BACK: Duration = Duration::from_mins(1);
 /// Exit code of a node that the cluster refuses.
 const REFUSED: i32 = 4;
 
@@ -70,6 +70,24 @@ impl Injector {
         exceptions.down.remove(&id);
     }
 
+    /// Starts a node again that ended by itself, as a supervisor does. True: it had ended.
+    pub(super) fn supervise(&self, id: u64) -> bool {
+        let ended = {
+            let mut cluster = self.cluster();
+            cluster.has(id) && cluster.ended(id).is_some()
+        };
+        if ended {
+            self.start(id);
+            self.expect_down(id);
+        }
+        ended
+    }
+
+    /// Room on its disk, as a node says.
+    pub(super) async fn room(&self, id: u64) -> Option<&'static str> {
+        Some(self.observer.ask(id).await?.storage.room)
+    }
+
     /// Waits until a node answers. Its process has just been started or thawed, so an answer is a new one. False at once
     /// if it is not to come back.
     pub(super) async fn wait_for(&self, id: u64) -> bool {
@@ -83,7 +101,8 @@ impl Injector {
         false
     }
 
-    fn stays(&self, id: u64) -> bool {
+    /// False: it left, or is lost.
+    pub(super) fn stays(&self, id: u64) -> bool {
         let exceptions = self.exceptions();
         let gone = exceptions.lost.contains(&id) || exceptions.leaving.get(&id).is_some_and(|leaving| leaving.ended);
         !gone && self.net.ids().contains(&id)

@@ -5,6 +5,7 @@ mod follow;
 mod join;
 mod recover;
 mod token;
+mod upgrade;
 
 use std::time::Duration;
 
@@ -108,6 +109,8 @@ pub enum Verb {
     },
     /// Make a cluster of one node out of what is left when a majority is gone for good
     Recover(recover::RecoverArgs),
+    /// Bring the behaviour of a newer release into force, once every node runs a program that understands it
+    Upgrade(upgrade::UpgradeArgs),
 }
 
 /// How a new node joins.
@@ -152,6 +155,7 @@ pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
         Verb::TransferLeader { node } => change::transfer_leader(run, node).await,
         Verb::Token { verb } => token::run(run, verb).await,
         Verb::Recover(args) => recover::run(run, &args).await,
+        Verb::Upgrade(args) => upgrade::run(run, args).await,
     }
 }
 

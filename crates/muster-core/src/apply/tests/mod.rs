@@ -573,3 +573,39 @@ fn rows_that_contradict_each_other_are_refused() {
     assert!(Core::restore(rows.iter().chain(&rows).cloned()).is_err());
     assert!(Core::restore(rows).is_ok());
 }
+
+#[test]
+fn the_feature_level_rises_at_one_entry_and_never_falls() {
+    let mut bed = Bed::new();
+    assert_eq!(bed.core.level(), LEVEL_MIN);
+    assert_eq!(bed.one(Command::SetLevel { level: LEVEL_MAX }), Reply::Done);
+    assert_eq!(bed.one(Command::SetLevel { level: LEVEL_MAX }), Reply::Done, "a repeat");
+    assert_eq!(bed.core.level(), LEVEL_MAX);
+    let falls = bed.one(Command::SetLevel { level: LEVEL_MIN });
+    assert!(matches!(falls, Reply::Refused(Refusal::LevelFalls { .. })), "{falls:?}");
+    let unknown = bed.one(Command::SetLevel { level: LEVEL_MAX + 1 });
+    assert!(
+        matches!(unknown, Reply::Refused(Refusal::OutOfRange { .. })),
+        "{unknown:?}"
+    );
+    assert_eq!(bed.core.level(), LEVEL_MAX);
+}
+
+/// Two entries with the same effects and other answers.
+#[test]
+fn from_its_level_on_the_hash_covers_the_answers() {
+    let hash = |level, commands: Vec<Command>| {
+        let mut bed = Bed::new();
+        bed.one(Command::SetLevel { level });
+        bed.all(commands);
+        bed.core.meta().hash
+    };
+    let unknown = |job| Command::Cancel {
+        tenant: "default".into(),
+        job: JobId(job),
+    };
+    let quiet = Command::Vouch { sessions: Vec::new() };
+    let (refused, done) = (vec![unknown(7)], vec![quiet]);
+    assert_eq!(hash(1, refused.clone()), hash(1, done.clone()));
+    assert_ne!(hash(2, refused), hash(2, done));
+}

@@ -1,8 +1,8 @@
 //! What each command must be answered.
 
 use muster_core::{
-    AttemptOutcome, Command, Enqueued, JobId, JobSpec, JobState, LogIndex, Refusal, Reply, ReportReply, SessionId,
-    TenantSettings,
+    AttemptOutcome, Command, Enqueued, JobId, JobSpec, JobState, LEVEL_MAX, LogIndex, Refusal, Reply, ReportReply,
+    SessionId, TenantSettings,
 };
 
 use super::{Check, Job, Model, Session, Tenant};
@@ -203,6 +203,24 @@ impl Model {
             }
             // Not part of these histories.
             Command::Cluster(_) => Ok(()),
+            Command::SetLevel { level } => {
+                if *level < self.level {
+                    return expect(
+                        matches!(reply, Reply::Refused(Refusal::LevelFalls { .. })),
+                        "LevelFalls",
+                        reply,
+                    );
+                }
+                if *level > LEVEL_MAX {
+                    return expect(
+                        matches!(reply, Reply::Refused(Refusal::OutOfRange { .. })),
+                        "OutOfRange",
+                        reply,
+                    );
+                }
+                self.level = *level;
+                expect(*reply == Reply::Done, "Done", reply)
+            }
         }
     }
 

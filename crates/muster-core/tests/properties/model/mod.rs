@@ -31,6 +31,8 @@ pub struct Model {
     pub index: LogIndex,
     pub now: Timestamp,
     pub cluster: u128,
+    /// Feature level in force.
+    pub level: u32,
     pub tenants: Vec<Tenant>,
     pub jobs: Vec<Job>,
     pub sessions: Vec<Session>,
