@@ -100,6 +100,10 @@ impl Observer {
                 .add(format!("node {id} leads term {}, as another did", status.term));
         }
         let (index, hash) = (status.applied_index, status.state_hash);
+        if index == 0 {
+            // The first entry, or nothing at all yet: a node that joins or is refilled begins there.
+            return;
+        }
         match seen.hashes.insert(index, (hash, id)) {
             Some((other, node)) if node != id => {
                 seen.compared += 1;
