@@ -32,7 +32,7 @@ fn from_outside(facts: &Facts, findings: &mut Findings) {
         }
         for (limiter, _) in settled.limiters(ask) {
             let rule = settled.of(limiter).filter(|(rule, _)| rule.concurrency > 0);
-            if rule.is_some_and(|(_, since)| begun.at > since.at) {
+            if rule.is_some_and(|(_, since)| since.before(facts, attempt, ask)) {
                 edges.push((limiter, begun.at, true, begun.line));
                 edges.push((limiter, ended.at, false, ended.line));
             }

@@ -64,7 +64,7 @@ fn from_outside(facts: &Facts, findings: &mut Findings) {
         };
         for (limiter, cost) in settled.limiters(ask) {
             let rule = settled.of(limiter).filter(|(rule, _)| rule.rate.is_some());
-            if rule.is_some_and(|(_, since)| begun.at > since.at) {
+            if rule.is_some_and(|(_, since)| since.before(facts, attempt, ask)) {
                 starts.push((limiter, begun, cost));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::facts::{Ask, End, Facts, Fast, NameNo, Stamp};
+use crate::facts::{Ask, Attempt, End, Facts, Fast, NameNo, Stamp};
 use crate::history::{AcceptedJob, Effect, LimitLevel, LimitRule, LimitSelector, Name};
 
 /// How well a pattern fits a name: the better, the more.
@@ -87,11 +87,39 @@ pub(super) struct Outside {
     pub(super) name: NameNo,
 }
 
+/// Since when a rule is in force for certain.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Since {
+    /// Its setting was acknowledged.
+    at: Stamp,
+    /// The log index of that, if the answer named it.
+    index: Option<u64>,
+}
+
+impl Since {
+    fn both(one: Option<Self>, (at, index): (Stamp, Option<u64>)) -> Self {
+        let Some(one) = one else { return Self { at, index } };
+        Self {
+            at: one.at.max(at),
+            index: one.index.zip(index).map(|(one, other)| one.max(other)),
+        }
+    }
+
+    /// Whether the attempt was granted later than that. Its beginning does not tell: a worker may hear late of a lease that was granted
+    /// earlier. The fence has the log index of the grant; without one for the rule, a job that was asked for later tells.
+    pub(super) fn before(self, facts: &Facts, attempt: &Attempt, ask: &Ask) -> bool {
+        match self.index {
+            Some(index) => attempt.fence >> 24 > index,
+            None => facts.call(ask.call).invoked.at > self.at.at,
+        }
+    }
+}
+
 /// Rules that certainly applied from some time on, seen from outside.
 pub(super) struct Settled<'f> {
     facts: &'f Facts,
     none: NameNo,
-    known: HashMap<Outside, Option<(&'f LimitRule, Stamp)>, Fast>,
+    known: HashMap<Outside, Option<(&'f LimitRule, Since)>, Fast>,
 }
 
 impl<'f> Settled<'f> {
@@ -124,7 +152,7 @@ impl<'f> Settled<'f> {
 
     /// The rule that applied to this name from a time on until the end, if every rule that matches the name was set to
     /// one and the same all along.
-    pub(super) fn of(&mut self, limiter: Outside) -> Option<(&'f LimitRule, Stamp)> {
+    pub(super) fn of(&mut self, limiter: Outside) -> Option<(&'f LimitRule, Since)> {
         if let Some(known) = self.known.get(&limiter) {
             return *known;
         }
@@ -133,11 +161,11 @@ impl<'f> Settled<'f> {
         found
     }
 
-    fn find(&self, limiter: Outside) -> Option<(&'f LimitRule, Stamp)> {
+    fn find(&self, limiter: Outside) -> Option<(&'f LimitRule, Since)> {
         let facts = self.facts;
         let (tenant, name) = (facts.name(limiter.tenant), facts.name(limiter.name));
         let mut best: Option<((usize, usize), &'f LimitRule)> = None;
-        let mut since: Option<Stamp> = None;
+        let mut since: Option<Since> = None;
         for change in &facts.rules {
             let call = facts.call(change.call);
             let Some(rank) = rank_of(&change.selector, limiter.level, tenant, name) else {
@@ -157,9 +185,9 @@ impl<'f> Settled<'f> {
                 .filter(|other| other.selector == change.selector)
                 .map(|other| facts.call(other.call))
                 .filter(|call| call.end == End::Ok)
-                .filter_map(|call| call.completed)
+                .filter_map(|call| Some((call.completed?, call.index)))
                 .min()?;
-            since = since.max(Some(set));
+            since = Some(Since::both(since, set));
             if best.is_none_or(|(known, _)| rank > known) {
                 best = Some((rank, rule));
             }
