@@ -107,7 +107,6 @@ async fn a_full_disk_of_one_node_stops_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "fails now and then: a lead that changes meanwhile cannot commit its first entry, and reads wait for it"]
 async fn full_disks_of_a_majority_refuse_writes_serve_reads_and_recover() {
     let Some(mut small) = Small::start().await else { return };
     let client = small.cluster.client().await;

@@ -118,6 +118,9 @@ pub enum Error {
     /// Certainly without effect.
     #[error("not done: {0}")]
     NotDone(String),
+    /// This node lags too far for a read: another one may answer at once, so nothing says when to come back.
+    #[error("not done: {0}; ask another node")]
+    Behind(ReadError),
     /// The node is stopping.
     #[error("this node is stopping; use another one")]
     Stopping,
@@ -212,7 +215,7 @@ impl Error {
             Self::CannotLead { .. } => Reason::CannotLead,
             Self::LeadNotTaken { .. } => Reason::LeadNotTaken,
             // Repeated so often that the caller is told to come back.
-            Self::Refused(Refusal::SearchHistoryAgain { .. }) | Self::NotDone(_) => Reason::NotDone,
+            Self::Refused(Refusal::SearchHistoryAgain { .. }) | Self::NotDone(_) | Self::Behind(_) => Reason::NotDone,
             Self::Overloaded { .. } | Self::LeaderOverloaded { .. } => Reason::Overloaded,
             Self::DiskFull { .. } => Reason::DiskFull,
             Self::LevelUnsupported { .. } => Reason::LevelUnsupported,
@@ -389,7 +392,8 @@ impl From<ReadError> for Error {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Stopped => Self::Stopping,
-            other => Self::NotDone(other.to_string()),
+            ReadError::Behind { .. } => Self::Behind(error),
+            ReadError::Unconfirmed { .. } => Self::NotDone(error.to_string()),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use muster_core::{Command, Core, LogIndex, NodeId, Reply, SessionId, Timestamp};
-use muster_store::Store;
+use muster_store::{Room, Store};
 use openraft::async_runtime::WatchReceiver;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
@@ -26,6 +26,9 @@ use crate::silence::answered;
 use crate::sink::ApplySink;
 use crate::storage::PinnedState;
 use crate::types::LogId;
+
+/// What a node that accepts no entries waits for those it has accepted already to be applied.
+const CATCH_UP_FULL: Duration = Duration::from_millis(200);
 
 /// The replicated log on this node. Cheap to clone; its methods may be called from any tokio runtime.
 #[derive(Clone)]
@@ -173,7 +176,13 @@ impl Raft {
             }
         };
         let mut applied = self.0.parts.applied.clone();
-        match tokio::time::timeout_at(deadline, applied.wait_for(|applied| *applied >= needed)).await {
+        // A node whose disk is full gets nothing new: another one must answer.
+        let longest = if self.0.store.room() == Room::Out {
+            deadline.min(Instant::now() + CATCH_UP_FULL)
+        } else {
+            deadline
+        };
+        match tokio::time::timeout_at(longest, applied.wait_for(|applied| *applied >= needed)).await {
             Ok(reached) => reached.map(drop).map_err(|_| ReadError::Stopped),
             Err(_) => Err(ReadError::Behind {
                 applied: *self.0.parts.applied.borrow(),

@@ -227,6 +227,7 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
     let parts = membership::Parts {
         options: options.clone(),
         raft: raft.clone(),
+        store: store.clone(),
         state: state.clone(),
         channels: channels.clone(),
         submitter: submitter.clone(),

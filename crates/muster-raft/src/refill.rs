@@ -4,6 +4,7 @@
 //! others have a leader without its vote, refuses all that concerns elections meanwhile, and takes part again when its log
 //! reaches the end that a leader named after the loss: `docs/adr/020-refill.md` says why that is enough.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,7 @@ use tonic::Request;
 
 use crate::convert;
 use crate::error::Error;
+use crate::membership;
 use crate::options::RaftOptions;
 use crate::peer::{Channels, Lane};
 use crate::types::{LogId, OpenRaft, TypeConfig, Vote};
@@ -58,35 +60,35 @@ async fn ask(channels: &Channels, node: NodeId) -> Result<LogId, String> {
 }
 
 /// Waits until one of the other nodes leads, for a node whose damaged data has not been touched yet: if too many nodes are
-/// damaged, nothing must be thrown away. `reason` says what is damaged. Returns the leader.
-pub async fn wait_for_leader(options: &RaftOptions, cluster: u128, reason: &str) -> Result<NodeId, Error> {
+/// damaged, nothing must be thrown away. `reason` says what is damaged. `noted`: where the members were when the node last
+/// knew ([`muster_store::DamagedStore::members`]); they are asked beside the configured ones. Returns the leader.
+pub async fn wait_for_leader(
+    options: &RaftOptions,
+    cluster: u128,
+    noted: BTreeMap<NodeId, String>,
+    reason: &str,
+) -> Result<NodeId, Error> {
     options.validate()?;
     let node = options.node;
-    let others: Vec<_> = options
-        .members
-        .iter()
-        .map(|member| member.id)
-        .filter(|id| *id != node)
-        .collect();
+    let others = others(options, cluster, noted);
     if others.is_empty() {
         return Err(Error::NobodyToRefillFrom {
             node,
             reason: reason.to_owned(),
         });
     }
-    let channels = Channels::new(options);
-    channels.bind(cluster);
     let mut reminded: Option<Instant> = None;
     loop {
-        let answers = futures::future::join_all(others.iter().map(|other| ask(&channels, *other))).await;
+        let asked = others.iter().map(|other| ask(&other.channels, other.node));
+        let answers = futures::future::join_all(asked).await;
         if let Some((leader, _)) = others.iter().zip(&answers).find(|(_, answer)| answer.is_ok()) {
-            return Ok(*leader);
+            return Ok(leader.node);
         }
         if reminded.is_none_or(|at| at.elapsed() >= REMIND) {
             reminded = Some(Instant::now());
             let said = others.iter().zip(&answers).map(|(other, answer)| {
                 let said = answer.as_ref().err().map_or("", String::as_str);
-                format!("node {other}: {said}")
+                format!("node {} ({}): {said}", other.node, other.address)
             });
             tracing::warn!(
                 node,
@@ -98,6 +100,35 @@ pub async fn wait_for_leader(options: &RaftOptions, cluster: u128, reason: &str)
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// One that may lead.
+struct Other {
+    node: NodeId,
+    address: String,
+    channels: Channels,
+}
+
+/// Whom to ask: the configured nodes, and the members that were noted where those are elsewhere. Either may be out of date.
+fn others(options: &RaftOptions, cluster: u128, noted: BTreeMap<NodeId, String>) -> Vec<Other> {
+    let own = options.node;
+    let configured = options.members.iter().map(|member| (member.id, member.peer.clone()));
+    let configured: BTreeMap<_, _> = configured.filter(|(node, _)| *node != own).collect();
+    let differs = |node: &NodeId, address: &String| *node != own && configured.get(node) != Some(address);
+    let elsewhere: BTreeMap<_, _> = noted.into_iter().filter(|(node, peer)| differs(node, peer)).collect();
+    let by_configuration = Channels::new(options);
+    let by_note = Channels::new(options);
+    by_note.set_members(elsewhere.clone());
+    let asked = |members: BTreeMap<NodeId, String>, channels: Channels| {
+        channels.bind(cluster);
+        members.into_iter().map(move |(node, address)| Other {
+            node,
+            address,
+            channels: channels.clone(),
+        })
+    };
+    let by_note = asked(elsewhere, by_note);
+    asked(configured, by_configuration).chain(by_note).collect()
 }
 
 /// Watches over the refill of a node that runs.
@@ -129,6 +160,7 @@ impl Refill {
             fatal.send_replace(Some(error));
             return;
         }
+        membership::note_members(&self.raft, &self.store).await;
         self.raft.runtime_config().elect(self.store.room() != Room::Out);
         metrics::gauge!("muster_refilling").set(0.0);
         tracing::info!(

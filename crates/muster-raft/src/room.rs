@@ -25,6 +25,9 @@ use crate::types::OpenRaft;
 const LOOK: Duration = Duration::from_millis(250);
 /// Between two tries to hand over the lead.
 const HAND_OVER: Duration = Duration::from_secs(3);
+/// So long others must have room before the lead is handed over. Disks of one size fill up together, and what the others say is up
+/// to half a second old: a leader that comes into office as a majority runs full cannot have its first entry accepted.
+const LASTING: Duration = Duration::from_secs(2);
 /// What refused callers are told to wait.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -66,6 +69,30 @@ fn cluster_room(voters: &[BTreeSet<NodeId>], room: impl Fn(NodeId) -> Room) -> R
     voters.iter().map(of_set).max().unwrap_or_default()
 }
 
+/// When a leader without room hands over.
+#[derive(Default)]
+struct Patience {
+    /// Since when others would do better.
+    better_since: Option<Instant>,
+    tried: Option<Instant>,
+}
+
+impl Patience {
+    /// Whether others would do better now and have for long enough.
+    fn over(&mut self, better: bool, now: Instant) -> bool {
+        if !better {
+            self.better_since = None;
+            return false;
+        }
+        let since = *self.better_since.get_or_insert(now);
+        now - since >= LASTING && self.tried.is_none_or(|at| now - at > HAND_OVER)
+    }
+
+    fn handed_over(&mut self, now: Instant) {
+        self.tried = Some(now);
+    }
+}
+
 /// Watches over the room of this node and, while it leads, of the cluster.
 pub(crate) struct RoomWatch {
     pub(crate) node: NodeId,
@@ -82,7 +109,7 @@ impl RoomWatch {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut known = Room::Enough;
         let mut refused = Room::Enough;
-        let mut handed_over: Option<Instant> = None;
+        let mut patience = Patience::default();
         loop {
             tokio::select! {
                 _ = tick.tick() => {}
@@ -120,8 +147,8 @@ impl RoomWatch {
             }
             // A new leader must have its first entry accepted by a majority, or it could not even serve reads.
             let better = known > Room::Enough && majority == Some(Room::Enough);
-            if better && handed_over.is_none_or(|at| at.elapsed() > HAND_OVER) && self.hand_over().await {
-                handed_over = Some(Instant::now());
+            if patience.over(better, Instant::now()) && self.hand_over().await {
+                patience.handed_over(Instant::now());
             }
         }
     }
@@ -225,6 +252,21 @@ mod tests {
         let joint = [BTreeSet::from([1, 2, 3]), BTreeSet::from([4, 5, 6])];
         assert_eq!(cluster_room(&joint, |node| if node > 4 { Low } else { Enough }), Low);
         assert_eq!(cluster_room(&[BTreeSet::from([1])], |_| Out), Out);
+    }
+
+    #[test]
+    fn the_lead_stays_while_disks_fill_up_together() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut patience = Patience::default();
+        assert!(!patience.over(true, at(0)));
+        assert!(!patience.over(true, at(1_900)));
+        assert!(!patience.over(false, at(1_950)), "now the others are full, too");
+        assert!(!patience.over(true, at(2_000)) && !patience.over(true, at(3_900)));
+        assert!(patience.over(true, at(4_000)));
+        patience.handed_over(at(4_000));
+        assert!(!patience.over(true, at(6_500)), "it was asked for just now");
+        assert!(patience.over(true, at(7_100)));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use common::{Cluster, Node, enqueue, eventually, has, soon, start_store};
 use muster_core::NodeId;
 use muster_proto::peer as wire;
 use muster_proto::peer::peer_client::PeerClient;
-use muster_raft::{Error, wait_for_leader};
+use muster_raft::{Error, MemberConfig, wait_for_leader};
 use muster_store::{DamagedStore, Store, StoreOptions};
 use tonic::{Code, Request, Status};
 
@@ -34,7 +35,7 @@ async fn refill(cluster: &mut Cluster, id: NodeId) -> Node {
     let dir = cluster.data_dir(id);
     let held = DamagedStore::open(StoreOptions::new(&dir)).unwrap();
     let options = cluster.options(id);
-    wait_for_leader(&options, held.identity().cluster, "a test")
+    wait_for_leader(&options, held.identity().cluster, held.members(), "a test")
         .await
         .unwrap();
     start_store(options, cluster.listener(id), held.empty().unwrap())
@@ -88,6 +89,44 @@ async fn a_damaged_follower_and_a_damaged_leader_are_refilled() {
         next += 1;
         cluster.start_one(third).await.unwrap();
     }
+    cluster.stop_all().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_damaged_node_whose_configuration_is_out_of_date_finds_the_members() {
+    let mut cluster = Cluster::started(3).await;
+    cluster.leader().await;
+    let dir = cluster.data_dir(3);
+    let noted = dir.join("members.json");
+    eventually("the members are noted", || noted.exists()).await;
+    cluster.stop(3).await;
+    damage(&dir);
+    let held = DamagedStore::open(StoreOptions::new(&dir)).unwrap();
+    let id = held.identity().cluster;
+    // All that it lists besides itself are gone; ports nobody listens on stand for them.
+    let mut options = cluster.options(3);
+    options.members.retain(|member| member.id == 3);
+    for gone in [8, 9] {
+        let address = format!("127.0.0.1:{gone}");
+        options.members.push(MemberConfig {
+            id: gone,
+            peer: address.clone(),
+            api: address,
+        });
+    }
+    let waiting = wait_for_leader(&options, id, BTreeMap::new(), "a test");
+    let waited = tokio::time::timeout(Duration::from_secs(2), waiting).await;
+    assert!(
+        waited.is_err(),
+        "by its configuration alone it finds nobody: {waited:?}"
+    );
+    let found = wait_for_leader(&options, id, held.members(), "a test").await.unwrap();
+    assert_eq!(found, cluster.leader().await);
+    let node = start_store(options, cluster.listener(3), held.empty().unwrap())
+        .await
+        .unwrap();
+    cluster.nodes.insert(3, node);
+    complete(&cluster.nodes[&3]).await;
     cluster.stop_all().await;
 }
 
@@ -221,8 +260,8 @@ async fn a_damaged_majority_waits_and_keeps_its_data() {
     let (second, third) = (cluster.options(2), cluster.options(3));
     let waiting = async {
         tokio::select! {
-            found = wait_for_leader(&second, id, "a test") => found,
-            found = wait_for_leader(&third, id, "a test") => found,
+            found = wait_for_leader(&second, id, BTreeMap::new(), "a test") => found,
+            found = wait_for_leader(&third, id, BTreeMap::new(), "a test") => found,
         }
     };
     let waited = tokio::time::timeout(Duration::from_secs(3), waiting).await;
@@ -253,7 +292,7 @@ async fn an_interrupted_refill_goes_on_and_a_lone_node_cannot_be_refilled() {
     cluster.stop_all().await;
 
     let alone = Cluster::new(1);
-    let refused = wait_for_leader(&alone.options(1), 7, "its log is gone").await;
+    let refused = wait_for_leader(&alone.options(1), 7, BTreeMap::new(), "its log is gone").await;
     assert!(
         matches!(refused, Err(Error::NobodyToRefillFrom { node: 1, .. })),
         "{refused:?}"

@@ -25,7 +25,7 @@ pub(crate) async fn open(node: &NodeConfig, options: StoreOptions, raft: &RaftOp
         return Err(Error::Raft { node: node.id, source });
     }
     warn!(node = node.id, data = %node.data.display(), damage, "the data is damaged; this node refills itself from the others");
-    let waited = muster_raft::wait_for_leader(raft, identity.cluster, &damage).await;
+    let waited = muster_raft::wait_for_leader(raft, identity.cluster, damaged.members(), &damage).await;
     let leader = waited.map_err(|source| Error::Raft { node: node.id, source })?;
     let store = blocking(node, damaged, DamagedStore::empty).await?.map_err(refused)?;
     info!(node = node.id, leader, "the damaged data was put aside");

@@ -11,6 +11,7 @@
 //! | `lock` | held while the directory is open |
 //! | `identity.json` | cluster, node, format |
 //! | `mark-a`, `mark-b` | two copies of the high-water mark: node, end of the log, vote, refill |
+//! | `members.json` | where the members were when the node last knew, for one that is damaged |
 //! | `damage.json` | asks the next start for a refill, and says why |
 //! | `damaged/` | what was damaged, until a refill is complete |
 //! | `log/` | RocksDB: entries, vote, purge position; every write synced |
@@ -26,6 +27,7 @@ mod files;
 mod identity;
 mod inspect;
 mod log;
+mod members;
 pub mod offline;
 mod options;
 mod probe;

@@ -7,6 +7,7 @@
 //! The old data is moved aside, not removed: should too many nodes be damaged at once, it may hold what is nowhere else.
 //! It goes when the refill is complete. A crash at any moment leaves a directory whose next open goes on.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::ErrorKind;
@@ -15,7 +16,7 @@ use std::path::Path;
 use crate::identity::{self, Ownership};
 use crate::log::mark::{Mark, MarkFiles, Refill};
 use crate::state::{SNAPSHOTS, StateStore, generation};
-use crate::{Error, Identity, LogStore, Result, Store, StoreOptions, alarm, files, log};
+use crate::{Error, Identity, LogStore, Result, Store, StoreOptions, alarm, files, log, members};
 
 /// Where damaged data is put.
 const ASIDE: &str = "damaged";
@@ -64,7 +65,12 @@ impl DamagedStore {
         self.identity
     }
 
-    /// Moves everything but mark and identity into `damaged/` and opens an empty store that knows this node's last vote
+    /// Where the members were when the node last knew, itself among them; empty if that is not known any more.
+    pub fn members(&self) -> BTreeMap<u64, String> {
+        members::load(&self.options.dir)
+    }
+
+    /// Moves everything but mark, identity and members into `damaged/` and opens an empty store that knows this node's last vote
     /// and that it must not vote ([`Store::refilling`]). To be called only when the cluster can bring the data again.
     pub fn empty(mut self) -> Result<Store> {
         self.mark.refill = Refill::Emptying;
@@ -178,11 +184,16 @@ mod tests {
         wait.recv().unwrap().unwrap();
     }
 
+    fn noted() -> BTreeMap<u64, String> {
+        BTreeMap::from([(1, "a:1".to_owned()), (6, "f:1".to_owned())])
+    }
+
     /// A directory with entries and a vote, whose log's database is broken.
     fn damaged() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(options(dir.path())).unwrap();
         store.set_identity(Identity::new(7, 1)).unwrap();
+        store.note_members(&noted()).unwrap();
         append(&store, 0..9);
         store.log().save_vote(Bytes::from_static(b"for 2")).unwrap();
         store.close().unwrap();
@@ -197,6 +208,7 @@ mod tests {
         assert!(!dir.path().join(ASIDE).exists(), "a refusal changes nothing");
         let held = DamagedStore::open(options(dir.path())).unwrap();
         assert_eq!((held.identity().cluster, held.identity().node), (7, 1));
+        assert_eq!(held.members(), noted(), "known although log and state are lost");
         assert!(matches!(Store::open(options(dir.path())), Err(Error::Locked { .. })));
         let store = held.empty().unwrap();
         assert!(store.refilling());

@@ -1,5 +1,6 @@
 //! The data directory as a whole.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use crate::alarm::{self, Alarm, Failure};
 use crate::identity::{self, Ownership};
 use crate::log::mark::{MarkFiles, Owner, Refill};
+use crate::members;
 use crate::refill;
 use crate::space::{Room, Space, SpaceGuard};
 use crate::{Error, Identity, LogPosition, LogStore, Result, StateStore, StoreOptions, files};
@@ -144,6 +146,12 @@ impl Store {
                 Ok(())
             }
         }
+    }
+
+    /// Notes where the members are, for the day when this directory is damaged ([`crate::DamagedStore::members`]). Synced on
+    /// return; cheap when nothing changed. Blocks on the disk.
+    pub fn note_members(&self, members: &BTreeMap<u64, String>) -> Result<()> {
+        members::save(&self.dir.path, members)
     }
 
     /// Makes this directory the beginning of another cluster: its state, as written last, is that at `position`, and its

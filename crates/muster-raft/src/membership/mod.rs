@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::NodeId;
+use muster_store::Store;
 use openraft::async_runtime::WatchReceiver;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -76,6 +77,7 @@ impl From<&StoredMembership> for Membership {
 pub(crate) struct Parts {
     pub(crate) options: RaftOptions,
     pub(crate) raft: OpenRaft,
+    pub(crate) store: Store,
     pub(crate) state: Arc<Mutex<Applied>>,
     pub(crate) channels: Channels,
     pub(crate) submitter: Submitter,
@@ -93,23 +95,49 @@ pub(crate) struct Parts {
 pub(crate) fn spawn(parts: &Parts, stop: &CancellationToken) {
     tokio::spawn(driver::run(parts.clone(), stop.clone()));
     tokio::spawn(place::run(parts.clone(), stop.clone()));
-    tokio::spawn(follow(parts.raft.clone(), parts.channels.clone(), stop.clone()));
+    tokio::spawn(follow(parts.clone(), stop.clone()));
 }
 
-/// Tells the connections where the members are.
-async fn follow(raft: OpenRaft, channels: Channels, stop: CancellationToken) {
-    let mut server = raft.server_metrics();
+/// Tells the connections where the members are, and notes it on the disk.
+async fn follow(parts: Parts, stop: CancellationToken) {
+    let mut server = parts.raft.server_metrics();
     loop {
-        let addresses: BTreeMap<NodeId, String> = {
-            let metrics = server.borrow_and_update();
-            let nodes = metrics.membership_config.membership().nodes();
-            nodes.map(|(id, address)| (*id, address.peer.clone())).collect()
-        };
-        channels.set_members(addresses);
+        let members = addresses(&server.borrow_and_update().membership_config);
+        parts.channels.set_members(members.clone());
+        // While the node is being refilled, its log is at memberships that are long over.
+        if !parts.store.refilling() {
+            note(&parts.store, members).await;
+        }
         tokio::select! {
             changed = server.changed() => if changed.is_err() { return },
             () = stop.cancelled() => return,
         }
+    }
+}
+
+fn addresses(stored: &StoredMembership) -> BTreeMap<NodeId, String> {
+    let nodes = stored.membership().nodes();
+    nodes.map(|(id, address)| (*id, address.peer.clone())).collect()
+}
+
+/// Notes on the disk where the members are now.
+pub(crate) async fn note_members(raft: &OpenRaft, store: &Store) {
+    let members = addresses(&raft.server_metrics().borrow_watched().membership_config);
+    note(store, members).await;
+}
+
+async fn note(store: &Store, members: BTreeMap<NodeId, String>) {
+    if members.is_empty() {
+        return;
+    }
+    let store = store.clone();
+    let noted = tokio::task::spawn_blocking(move || store.note_members(&members)).await;
+    if let Ok(Err(error)) = noted {
+        tracing::warn!(
+            %error,
+            "where the members are could not be noted; should this node's data be damaged, it asks those that its \
+             configuration lists"
+        );
     }
 }
 
