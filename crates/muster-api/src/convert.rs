@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use muster_core::{
     Encoding, JobRow, JobSpec, JobState, KindVersions, LimitLevel, LimitRule, LimitUse, Millis, Name, OrderView,
-    OrderingPolicy, Payload, Priority, QueueView, ReportReply, SessionView, TenantView, Timestamp,
+    OrderingPolicy, Payload, Priority, QueueView, RateLimit, ReportReply, SessionView, TenantView, Timestamp,
 };
 use muster_proto::v1;
 
@@ -196,8 +196,8 @@ pub(crate) fn queue(view: &QueueView, now: Timestamp) -> v1::Queue {
     }
 }
 
-/// A tenant.
-pub(crate) fn tenant(view: &TenantView) -> v1::Tenant {
+/// A tenant at `now`.
+pub(crate) fn tenant(view: &TenantView, now: Timestamp) -> v1::Tenant {
     let settings = &view.settings;
     let totals = &view.totals;
     v1::Tenant {
@@ -220,6 +220,22 @@ pub(crate) fn tenant(view: &TenantView) -> v1::Tenant {
         retrying: view.live.retrying,
         payload_bytes_max: settings.payload_bytes_max,
         blocked: view.live.blocked,
+        quota: Some(v1::Quota {
+            jobs_max: settings.quota.jobs_max,
+            bytes_max: settings.quota.bytes_max,
+            enqueue_rate: settings.quota.enqueue_rate.map(rate),
+        }),
+        bytes: view.quota_use.bytes,
+        enqueue_tokens: settings.quota.tokens(&view.quota_use, now),
+        concurrency: view.concurrency,
+    }
+}
+
+fn rate(rate: RateLimit) -> v1::RateLimit {
+    v1::RateLimit {
+        count: rate.count,
+        period: Some(millis(rate.period)),
+        burst: rate.burst,
     }
 }
 
@@ -237,11 +253,7 @@ pub(crate) fn limit(rule: &LimitRule, summed: Option<LimitUse>) -> v1::Limit {
         .into(),
         tenants: selector.tenants.to_string(),
         names: selector.names.to_string(),
-        rate: rule.rate.map(|rate| v1::RateLimit {
-            count: rate.count,
-            period: Some(millis(rate.period)),
-            burst: rate.burst,
-        }),
+        rate: rule.rate.map(rate),
         concurrency: rule.concurrency,
         unlimited: rule.rate.is_none() && rule.concurrency == 0,
         note: rule.note.to_string(),

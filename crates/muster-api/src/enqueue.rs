@@ -9,6 +9,7 @@ use crate::convert;
 use crate::errors::{Error, Violation};
 use crate::history::{self, Wanted};
 use crate::limits::{JOBS_BYTES_MAX, JOBS_MAX};
+use crate::quota::count_refused;
 use crate::reason::Reason;
 use crate::validate::{self, Context};
 
@@ -92,6 +93,7 @@ impl Api {
             .iter()
             .filter(|outcome| matches!(outcome, Some(Ok(job)) if !job.existed));
         count_accepted(new.count() as u64);
+        count_refused(&outcomes);
         outcomes
             .into_iter()
             .map(|outcome| outcome.ok_or_else(|| Error::Internal("a job without an outcome".to_owned())))
@@ -107,6 +109,7 @@ impl Api {
     ) -> Result<(), Error> {
         for _ in 0..SEARCHES_MAX {
             pending = self.search(pending, outcomes).await?;
+            pending = self.refuse_over_quota(pending, outcomes);
             if pending.wanted.is_empty() {
                 return Ok(());
             }
@@ -170,14 +173,37 @@ impl Api {
 }
 
 /// Jobs of a call that have no outcome yet, and their places in it.
-struct Pending {
-    tenant: TenantId,
-    all_or_nothing: bool,
-    wanted: Vec<Wanted>,
+pub(crate) struct Pending {
+    pub(crate) tenant: TenantId,
+    pub(crate) all_or_nothing: bool,
+    pub(crate) wanted: Vec<Wanted>,
     positions: Vec<usize>,
 }
 
 impl Pending {
+    /// Notes what stands against some of the jobs; the others stay, unless all or none are to be accepted.
+    pub(crate) fn refuse(self, refusals: Vec<Option<Refusal>>, outcomes: &mut [Option<Outcome>]) -> Self {
+        let first = refusals.iter().position(Option::is_some);
+        let first = first.filter(|_| self.all_or_nothing).map(|at| self.positions[at]);
+        let other = first.map(|position| Refusal::OtherItemRefused {
+            item: u32::try_from(position).unwrap_or(u32::MAX),
+        });
+        let mut rest = Self {
+            wanted: Vec::with_capacity(self.wanted.len()),
+            positions: Vec::new(),
+            ..self
+        };
+        for ((wanted, refusal), position) in self.wanted.into_iter().zip(refusals).zip(self.positions) {
+            if let Some(refusal) = refusal.or_else(|| other.clone()) {
+                outcomes[position] = Some(Err(refusal.into()));
+            } else {
+                rest.wanted.push(wanted);
+                rest.positions.push(position);
+            }
+        }
+        rest
+    }
+
     /// Notes the replies; what stays must be searched again.
     fn keep_unsearched(self, replies: Vec<Result<Enqueued, Refusal>>, outcomes: &mut [Option<Outcome>]) -> Self {
         let again = |reply: &Result<Enqueued, Refusal>| matches!(reply, Err(Refusal::SearchHistoryAgain { .. }));
@@ -254,6 +280,43 @@ pub(crate) fn result(outcome: Outcome) -> v1::EnqueueResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn pending(all_or_nothing: bool) -> Pending {
+        let wanted = |_| {
+            let mut context = Context::new("acme".into(), 1, 0, 0);
+            let job = v1::JobSpec {
+                kind: "mail".into(),
+                ..Default::default()
+            };
+            Wanted {
+                spec: validate::job_spec(job, &mut context).expect("valid"),
+                id_given: false,
+            }
+        };
+        Pending {
+            tenant: TenantId(1),
+            all_or_nothing,
+            wanted: (0..3).map(wanted).collect(),
+            // The first job of the call has its outcome already.
+            positions: vec![1, 2, 3],
+        }
+    }
+
+    #[test]
+    fn one_refused_early_takes_the_others_along_only_if_none_is_to_be_left() {
+        let refusals = || vec![None, Some(Refusal::SessionClosed), None];
+        let mut outcomes = vec![None, None, None, None];
+        let rest = pending(false).refuse(refusals(), &mut outcomes);
+        assert_eq!((rest.wanted.len(), rest.positions), (2, vec![1, 3]));
+        assert!(outcomes[2].is_some() && outcomes[1].is_none());
+        let mut outcomes = vec![None, None, None, None];
+        let rest = pending(true).refuse(refusals(), &mut outcomes);
+        assert!(rest.wanted.is_empty());
+        let Some(Err(Error::Refused(refusal))) = &outcomes[3] else {
+            panic!("{:?}", outcomes[3])
+        };
+        assert_eq!(*refusal, Refusal::OtherItemRefused { item: 2 });
+    }
 
     #[test]
     fn a_call_keeps_to_its_size() {

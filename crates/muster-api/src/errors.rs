@@ -220,6 +220,7 @@ impl Error {
             Self::DiskFull { .. } => Reason::DiskFull,
             Self::LevelUnsupported { .. } => Reason::LevelUnsupported,
             Self::Refused(Refusal::LevelFalls { .. }) => Reason::LevelFalls,
+            Self::Refused(Refusal::QuotaExceeded { .. }) => Reason::QuotaExceeded,
             Self::Stopping => Reason::Stopping,
             Self::Refused(Refusal::RequestForgotten { .. }) | Self::Unknown(_) => Reason::OutcomeUnknown,
             Self::DeadlinePassed(_) => Reason::DeadlinePassed,
@@ -237,6 +238,10 @@ impl Error {
             Self::Overloaded { retry_after, .. }
             | Self::LeaderOverloaded { retry_after }
             | Self::DiskFull { retry_after } => Some(*retry_after),
+            // What can never fit is not to be repeated.
+            Self::Refused(Refusal::QuotaExceeded { excess, .. }) => {
+                (excess.retry_after > 0).then(|| Duration::from_millis(excess.retry_after))
+            }
             Self::NotDone(_)
             | Self::Stopping
             | Self::Drained
@@ -257,6 +262,7 @@ impl Error {
             field: match self {
                 Self::Invalid(violation) => violation.field.clone(),
                 Self::Refused(Refusal::OutOfRange { field, .. }) => field.to_string(),
+                Self::Refused(Refusal::QuotaExceeded { excess, .. }) => format!("quota.{}", excess.bound.as_str()),
                 _ => String::new(),
             },
             retry_after: self.retry_after().map(convert::duration),
@@ -288,6 +294,12 @@ impl Error {
             Self::Refused(Refusal::LevelFalls { current, asked }) => {
                 vec![("level", asked.to_string()), ("level_in_force", current.to_string())]
             }
+            Self::Refused(Refusal::QuotaExceeded { tenant, excess }) => vec![
+                ("tenant", tenant.to_string()),
+                ("quota", excess.bound.as_str().to_owned()),
+                ("value", excess.value.to_string()),
+                ("limit", excess.limit.to_string()),
+            ],
             Self::Overloaded { what, limit, .. } => vec![("what", (*what).to_owned()), ("limit", limit.to_string())],
             Self::QuorumAtRisk { node, silent, .. } => {
                 vec![("node", node.to_string()), ("silent", format!("{silent:?}"))]

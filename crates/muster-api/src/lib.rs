@@ -25,6 +25,7 @@ mod mint;
 mod options;
 mod orders;
 mod queues;
+mod quota;
 mod read;
 mod reason;
 mod redrive;

@@ -109,6 +109,8 @@ reasons! {
     LevelUnsupported "LEVEL_UNSUPPORTED" FailedPrecondition;
     /// A feature level never falls.
     LevelFalls "LEVEL_FALLS" FailedPrecondition;
+    /// The tenant would have more than its quota allows.
+    QuotaExceeded "QUOTA_EXCEEDED" ResourceExhausted;
     /// The node or the leader has as much to do as it admits.
     Overloaded "OVERLOADED" ResourceExhausted;
     /// The disks of a majority of the nodes are full.

@@ -256,6 +256,13 @@ impl TenantService for Api {
         .await
     }
 
+    async fn get_tenant(&self, request: Request<v1::GetTenantRequest>) -> Reply<v1::GetTenantResponse> {
+        self.call("get_tenant", request, async |caller, body| {
+            self.get_tenant(caller, body).await
+        })
+        .await
+    }
+
     async fn list_tenants(&self, request: Request<v1::ListTenantsRequest>) -> Reply<v1::ListTenantsResponse> {
         self.call("list_tenants", request, async |caller, body| {
             self.list_tenants(caller, body).await

@@ -32,6 +32,23 @@ impl Api {
         Ok(v1::UpdateTenantResponse { tenant: Some(tenant) })
     }
 
+    pub(crate) async fn get_tenant(
+        &self,
+        caller: Caller,
+        request: v1::GetTenantRequest,
+    ) -> Result<v1::GetTenantResponse, Error> {
+        let name = validate::name("name", &request.name)?;
+        let read = self.begin_read(request.consistency, caller.deadline).await?;
+        let view = self
+            .raft()
+            .read(|core| core.tenant_id(&name).and_then(|id| core.tenant(id)));
+        let tenant = view.ok_or(Error::TenantNotFound(name))?;
+        Ok(v1::GetTenantResponse {
+            tenant: Some(convert::tenant(&tenant, self.raft().clock())),
+            freshness: read.freshness(),
+        })
+    }
+
     pub(crate) async fn list_tenants(
         &self,
         caller: Caller,
@@ -39,8 +56,9 @@ impl Api {
     ) -> Result<v1::ListTenantsResponse, Error> {
         let read = self.begin_read(request.consistency, caller.deadline).await?;
         let tenants = self.raft().read(muster_core::Core::tenants);
+        let now = self.raft().clock();
         Ok(v1::ListTenantsResponse {
-            tenants: tenants.iter().map(convert::tenant).collect(),
+            tenants: tenants.iter().map(|view| convert::tenant(view, now)).collect(),
             freshness: read.freshness(),
         })
     }
@@ -71,6 +89,6 @@ impl Api {
         let view = read_back
             .await
             .map_err(|error| Error::Unknown(format!("reading it back: {error}")))?;
-        Ok(convert::tenant(&view))
+        Ok(convert::tenant(&view, self.raft().clock()))
     }
 }

@@ -133,6 +133,11 @@ impl Failure {
         if error.is_unknown() {
             return Some("it may have been done: look before you repeat it");
         }
+        if error.reason().is_some_and(|reason| reason.reason == "QUOTA_EXCEEDED") {
+            return Some(
+                "see muster tenant show; more fits when jobs have ended, or with a larger quota (muster tenant set)",
+            );
+        }
         Some(match error.code()? {
             Code::Unavailable => "check --address and that a majority of the nodes run (muster cluster status)",
             Code::NotFound => "check the name or id, and --tenant",

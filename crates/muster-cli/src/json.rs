@@ -90,6 +90,18 @@ pub(crate) fn tenant(tenant: &TenantInfo) -> Value {
             "crashes": totals.crashes,
             "run_time_ms": millis(totals.run_time),
         },
+        "quota": {
+            "jobs_max": tenant.quota.jobs_max,
+            "bytes_max": tenant.quota.bytes_max,
+            "enqueue_rate": tenant.quota.enqueue_rate.map(|rate| json!({
+                "count": rate.count,
+                "period_ms": millis(rate.period),
+                "burst": rate.burst,
+            })),
+        },
+        "bytes": tenant.bytes,
+        "enqueue_tokens": tenant.enqueue_tokens,
+        "concurrency": tenant.concurrency,
     })
 }
 

@@ -17,6 +17,7 @@ mod limits;
 mod output;
 mod parse;
 mod table;
+mod tenants;
 
 pub use args::Global;
 pub use command::{BackupArgs, ClusterArgs, Command, JobArgs, QueueArgs, TenantArgs, WorkerArgs};

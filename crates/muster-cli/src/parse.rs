@@ -107,6 +107,50 @@ pub(crate) fn size(text: &str) -> Result<u32, String> {
     number.checked_mul(unit).ok_or_else(wrong)
 }
 
+/// A bound on a number, or `none`, which is 0.
+pub(crate) fn bound(text: &str) -> Result<u64, String> {
+    match text.trim() {
+        "none" => Ok(0),
+        number => number
+            .parse::<u64>()
+            .ok()
+            .filter(|bound| *bound > 0)
+            .ok_or_else(|| format!("{text:?} is neither a number from 1 nor none")),
+    }
+}
+
+/// A bound on bytes, or `none`, which is 0: `512MiB`, `20GiB`.
+pub(crate) fn bytes_bound(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is neither a size like 512MiB or 20GiB nor none");
+    let trimmed = text.trim();
+    if trimmed == "none" {
+        return Ok(0);
+    }
+    let digits = trimmed.bytes().take_while(u8::is_ascii_digit).count();
+    let number: u64 = trimmed[..digits].parse().map_err(|_| wrong())?;
+    let unit = match &trimmed[digits..] {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(unit).filter(|bytes| *bytes > 0).ok_or_else(wrong)
+}
+
+/// A bound on a rate, or `none`, which has a count of 0.
+pub(crate) fn rate_bound(text: &str) -> Result<RateLimit, String> {
+    if text.trim() != "none" {
+        return rate(text);
+    }
+    Ok(RateLimit {
+        count: 0,
+        period: Duration::from_secs(1),
+        burst: 0,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +212,23 @@ mod tests {
         );
         for wrong in ["", "MiB", "8MB", "5GiB", "4294967295KiB", "-1"] {
             assert!(size(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn bounds() {
+        assert_eq!((bound("17"), bound("none")), (Ok(17), Ok(0)));
+        assert_eq!(
+            (bytes_bound("20GiB"), bytes_bound("512MiB"), bytes_bound("none")),
+            (Ok(20 << 30), Ok(512 << 20), Ok(0))
+        );
+        assert_eq!(rate_bound("none").map(|rate| rate.count), Ok(0));
+        assert_eq!(rate_bound("5/10s"), rate("5/10s"));
+        for wrong in ["", "0", "-1", "many", "0B", "99999999999TiB"] {
+            assert!(
+                bound(wrong).is_err() && bytes_bound(wrong).is_err() && rate_bound(wrong).is_err(),
+                "{wrong:?}"
+            );
         }
     }
 

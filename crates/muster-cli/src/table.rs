@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use muster_client::{
-    ClusterStatus, JobInfo, JoinTokenInfo, MemberLevel, MembershipChange, OrderingPolicy, QueueInfo, Stale, TenantInfo,
+    ClusterStatus, JobInfo, JoinTokenInfo, MemberLevel, MembershipChange, OrderingPolicy, QueueInfo, Stale,
     UpgradeInfo, WorkerInfo,
 };
 
@@ -173,30 +173,6 @@ pub(crate) fn queue(queue: &QueueInfo) -> Vec<String> {
         human::count(queue.retrying),
         queue.oldest_wait.map_or_else(|| "-".to_owned(), human::duration),
         notes.join("; "),
-    ]
-}
-
-pub(crate) const TENANTS: [&str; 8] = [
-    "TENANT",
-    "WEIGHT",
-    "WAITING",
-    "RUNNING",
-    "SUCCEEDED",
-    "DEAD",
-    "FAILURES",
-    "RUN TIME",
-];
-
-pub(crate) fn tenant(tenant: &TenantInfo) -> Vec<String> {
-    vec![
-        tenant.name.clone(),
-        tenant.weight.to_string(),
-        human::count(tenant.scheduled + tenant.blocked + tenant.available + tenant.retrying),
-        human::count(tenant.running),
-        human::count(tenant.totals.succeeded),
-        human::count(tenant.totals.dead),
-        human::count(tenant.totals.failures),
-        human::duration(tenant.totals.run_time),
     ]
 }
 
@@ -484,20 +460,6 @@ payload       12 B of application/json: {\"to\":\"ada\"}";
             change(&info, now),
             "1970-01-01T00:02:42.000Z  retrying   attempts 3/3  next in 4s  Timeout: no answer"
         );
-    }
-
-    #[test]
-    fn a_tenant_in_a_list() {
-        let info = TenantInfo {
-            name: "docs".into(),
-            weight: 300,
-            available: 1_200,
-            retrying: 3,
-            running: 8,
-            ..TenantInfo::default()
-        };
-        assert_eq!(tenant(&info).join(" | "), "docs | 300 | 1,203 | 8 | 0 | 0 | 0 | 0ms");
-        assert_eq!(TENANTS.len(), tenant(&info).len());
     }
 
     #[test]

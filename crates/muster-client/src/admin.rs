@@ -4,10 +4,12 @@ use muster_proto::v1;
 use muster_proto::v1::queue_service_client::QueueServiceClient;
 use muster_proto::v1::tenant_service_client::TenantServiceClient;
 use muster_proto::v1::worker_service_client::WorkerServiceClient;
+use serde::Serialize;
 
 use crate::call::RequestId;
 use crate::client::Client;
 use crate::error::Result;
+use crate::limits::RateLimit;
 use crate::stale::{Answer, Consistency};
 use crate::views::{QueueInfo, TenantInfo, WorkerInfo};
 
@@ -20,6 +22,20 @@ pub struct NewTenant {
     pub weight: u32,
     /// Largest payload in bytes, up to 8 MiB; 0 means 1 MiB.
     pub payload_bytes_max: u32,
+    /// Bounds on the jobs that it brings in.
+    pub quota: Quota,
+}
+
+/// Bounds on the jobs that a tenant brings in. A job over one of them is refused (`QUOTA_EXCEEDED`); producers try again after
+/// the time that the cluster names, until their deadline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Quota {
+    /// Live jobs, in whatever state; 0: not bounded.
+    pub jobs_max: u64,
+    /// Bytes of live jobs: payloads, metadata, idempotency and ordering keys; 0: not bounded.
+    pub bytes_max: u64,
+    /// Jobs accepted over time.
+    pub enqueue_rate: Option<RateLimit>,
 }
 
 impl NewTenant {
@@ -39,6 +55,12 @@ pub struct TenantChange {
     pub weight: Option<u32>,
     /// Largest payload in bytes.
     pub payload_bytes_max: Option<u32>,
+    /// Bound on live jobs; 0: none any more.
+    pub jobs_max: Option<u64>,
+    /// Bound on the bytes of live jobs; 0: none any more.
+    pub bytes_max: Option<u64>,
+    /// Bound on jobs accepted over time; a `count` of 0: none any more.
+    pub enqueue_rate: Option<RateLimit>,
 }
 
 impl Client {
@@ -97,6 +119,11 @@ impl Client {
                 name: tenant.name,
                 weight: tenant.weight,
                 payload_bytes_max: tenant.payload_bytes_max,
+                quota: Some(v1::Quota {
+                    jobs_max: tenant.quota.jobs_max,
+                    bytes_max: tenant.quota.bytes_max,
+                    enqueue_rate: tenant.quota.enqueue_rate.map(RateLimit::to_proto),
+                }),
                 ..v1::Tenant::default()
             }),
         };
@@ -116,6 +143,9 @@ impl Client {
             name: name.to_owned(),
             weight: change.weight,
             payload_bytes_max: change.payload_bytes_max,
+            jobs_max: change.jobs_max,
+            bytes_max: change.bytes_max,
+            enqueue_rate: change.enqueue_rate.map(RateLimit::to_proto),
         };
         let id = RequestId::new();
         let response = self
@@ -125,6 +155,25 @@ impl Client {
             })
             .await?;
         Ok(response.tenant.unwrap_or_default().into())
+    }
+
+    /// One tenant with its settings and counts.
+    pub async fn get_tenant(&self, name: &str) -> Result<TenantInfo> {
+        Ok(self.read_tenant(name, Consistency::Linearizable).await?.0)
+    }
+
+    pub(crate) async fn read_tenant(&self, name: &str, consistency: Consistency) -> Result<Answer<TenantInfo>> {
+        let message = v1::GetTenantRequest {
+            name: name.to_owned(),
+            consistency: consistency.to_proto(),
+        };
+        let response = self
+            .read(consistency, |channel, envelope| {
+                let request = envelope.wrap(message.clone());
+                async move { TenantServiceClient::new(channel).get_tenant(request).await }
+            })
+            .await?;
+        Ok((response.tenant.unwrap_or_default().into(), response.freshness))
     }
 
     /// All tenants with their settings and counts.

@@ -61,7 +61,7 @@ mod views;
 #[cfg(feature = "worker")]
 mod worker;
 
-pub use admin::{NewTenant, TenantChange};
+pub use admin::{NewTenant, Quota, TenantChange};
 pub use backup::{ArchiveInfo, BackupInfo, BackupProgress, BackupStatus};
 pub use client::{Client, ClientBuilder, DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_DEADLINE};
 pub use cluster::{ClusterStatus, JoinToken, JoinTokenInfo, MemberInfo, MembershipChange, NewNode, StorageInfo};

@@ -35,7 +35,7 @@ impl RateLimit {
         }
     }
 
-    fn to_proto(self) -> v1::RateLimit {
+    pub(crate) fn to_proto(self) -> v1::RateLimit {
         v1::RateLimit {
             count: self.count,
             period: duration(self.period),
@@ -43,7 +43,7 @@ impl RateLimit {
         }
     }
 
-    fn from_proto(rate: &v1::RateLimit) -> Self {
+    pub(crate) fn from_proto(rate: &v1::RateLimit) -> Self {
         let period = rate.period.and_then(|period| period.try_into().ok());
         Self {
             count: rate.count,

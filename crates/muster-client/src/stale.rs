@@ -128,6 +128,12 @@ impl StaleReads<'_> {
         self.client.read_queues(Consistency::Stale).await.map(Stale::new)
     }
 
+    /// One tenant.
+    pub async fn get_tenant(&self, name: &str) -> Result<Stale<TenantInfo>> {
+        let answer = self.client.read_tenant(name, Consistency::Stale).await;
+        answer.map(Stale::new)
+    }
+
     /// All tenants.
     pub async fn tenants(&self) -> Result<Stale<Vec<TenantInfo>>> {
         self.client.read_tenants(Consistency::Stale).await.map(Stale::new)

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use muster_proto::v1;
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::admin::Quota;
 use crate::job::OrderingPolicy;
+use crate::limits::RateLimit;
 use crate::states::{JobState, Priority};
 
 /// A failure as the handler reported it.
@@ -214,6 +216,21 @@ pub struct TenantInfo {
     pub running: u64,
     /// Jobs that wait for their backoff.
     pub retrying: u64,
+    /// Bounds on the jobs that it brings in.
+    pub quota: Quota,
+    /// Bytes of its live jobs that count for the quota.
+    pub bytes: u64,
+    /// Jobs that the enqueue rate of the quota would let in at once now; `None`: it has none.
+    pub enqueue_tokens: Option<u32>,
+    /// Jobs that may run at once, by the limit of the level tenant; 0: not limited.
+    pub concurrency: u32,
+}
+
+impl TenantInfo {
+    /// Live jobs, in whatever state.
+    pub fn live(&self) -> u64 {
+        self.scheduled + self.blocked + self.available + self.running + self.retrying
+    }
 }
 
 /// Counts since a tenant's creation.
@@ -242,6 +259,7 @@ pub struct TenantTotals {
 impl From<v1::Tenant> for TenantInfo {
     fn from(tenant: v1::Tenant) -> Self {
         let totals = tenant.totals.unwrap_or_default();
+        let quota = tenant.quota.unwrap_or_default();
         Self {
             name: tenant.name,
             weight: tenant.weight,
@@ -265,6 +283,14 @@ impl From<v1::Tenant> for TenantInfo {
             available: tenant.available,
             running: tenant.running,
             retrying: tenant.retrying,
+            quota: Quota {
+                jobs_max: quota.jobs_max,
+                bytes_max: quota.bytes_max,
+                enqueue_rate: quota.enqueue_rate.as_ref().map(RateLimit::from_proto),
+            },
+            bytes: tenant.bytes,
+            enqueue_tokens: tenant.enqueue_tokens,
+            concurrency: tenant.concurrency,
         }
     }
 }

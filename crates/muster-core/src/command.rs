@@ -10,6 +10,7 @@ use crate::hash;
 use crate::ids::{JobId, LeaseId, LogIndex, Millis, Name, NodeId, RequestId, SessionId, Timestamp};
 use crate::job::{JobError, JobSpec};
 use crate::limit::{LimitRule, LimitSelector};
+use crate::quota::Quota;
 
 /// Commands of many callers that share one log entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -298,6 +299,8 @@ pub struct TenantSettings {
     pub aging: Millis,
     /// Largest payload in bytes, up to 8 MiB. Default 1 MiB. Checked before a job is proposed.
     pub payload_bytes_max: u32,
+    /// Bounds on the jobs that it brings in. Default: none.
+    pub quota: Quota,
 }
 
 impl Default for TenantSettings {
@@ -306,6 +309,7 @@ impl Default for TenantSettings {
             weight: 100,
             aging: 30_000,
             payload_bytes_max: 1 << 20,
+            quota: Quota::default(),
         }
     }
 }

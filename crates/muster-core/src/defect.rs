@@ -55,6 +55,8 @@ defects! {
     EndCountedTwice,
     /// Paused queues go on.
     PauseIgnored,
+    /// Quotas refuse nothing.
+    QuotaIgnored,
     /// A limit on running jobs is taken as none.
     ConcurrencyIgnored,
     /// Starts do not spend rate tokens.

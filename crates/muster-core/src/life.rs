@@ -40,7 +40,10 @@ impl Core {
             self.orders[order].line.insert((0, sequence, number));
         }
         self.ids.insert(id, number);
-        self.tenants[tenant as usize].jobs.insert(id, number);
+        let bytes = self.jobs[number].spec.bytes();
+        let owner = &mut self.tenants[tenant as usize];
+        owner.jobs.insert(id, number);
+        owner.bytes += bytes;
         self.lanes[lane].jobs += 1;
         self.index(number);
         number
@@ -196,6 +199,7 @@ impl Core {
         let uncounted = self.has(Defect::TotalNotCounted);
         let tenant = &mut self.tenants[tenant_number as usize];
         tenant.jobs.remove(&id);
+        tenant.bytes -= job.spec.bytes();
         let totals = &mut tenant.row.totals;
         match state {
             JobState::Succeeded => totals.succeeded += 1,

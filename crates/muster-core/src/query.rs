@@ -4,6 +4,7 @@ use crate::command::TenantSettings;
 use crate::ids::{JobId, Name, TenantId, Timestamp};
 use crate::job::JobState;
 use crate::limit::{LimitRule, LimitSelector};
+use crate::quota::QuotaUse;
 use crate::row::{SessionRow, Totals};
 
 /// Live jobs by state.
@@ -41,6 +42,10 @@ pub struct TenantView {
     pub totals: Totals,
     /// Live jobs.
     pub live: LiveCounts,
+    /// What it uses of its quota.
+    pub quota_use: QuotaUse,
+    /// Jobs that may run at once, by the rule of the level tenant that applies to it; 0 = not limited.
+    pub concurrency: u32,
 }
 
 /// A queue as shown.

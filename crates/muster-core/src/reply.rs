@@ -8,6 +8,7 @@ use crate::cluster::{ClusterRefusal, NodeState};
 use crate::ids::{JobId, LeaseId, LogIndex, Name, NodeId, RequestId, SessionId, TenantId, Timestamp};
 use crate::job::{JobRow, JobState};
 use crate::limit::LimitLevel;
+use crate::quota::Excess;
 
 /// Everything one log entry brought about.
 #[derive(Debug, Default)]
@@ -152,6 +153,14 @@ pub enum Refusal {
         current: u32,
         /// Asked for.
         asked: u32,
+    },
+    /// The tenant would have more than its quota allows.
+    #[error("not accepted for tenant {tenant:?}: {excess}")]
+    QuotaExceeded {
+        /// The tenant.
+        tenant: Name,
+        /// What of, by how much, and when to try again.
+        excess: Excess,
     },
 }
 

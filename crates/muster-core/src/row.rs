@@ -160,6 +160,8 @@ pub struct TenantRow {
     pub shares: Vec<ShareRow>,
     /// Totals since creation.
     pub totals: Totals,
+    /// Theoretical arrival time of the quota's enqueue rate (see `gcra`); 0 = nothing taken.
+    pub enqueue_arrival: u128,
 }
 
 /// A tenant's place in the fair sharing of one fleet.

@@ -7,6 +7,7 @@ use crate::fleet::FleetId;
 use crate::ids::{JobId, Name, TenantId};
 use crate::job::JobState;
 use crate::query::LiveCounts;
+use crate::quota::QuotaUse;
 use crate::row::{KindCostRow, QueueRow, ShareRow, TenantRow, Totals};
 
 /// Most kinds of one tenant whose run times are remembered; further ones are charged the least.
@@ -22,6 +23,8 @@ pub(crate) struct Tenant {
     pub(crate) gate: u32,
     /// Live jobs.
     pub(crate) live: LiveCounts,
+    /// Their bytes, as `JobSpec::bytes` counts them.
+    pub(crate) bytes: u64,
     /// Queues with jobs or settings.
     pub(crate) queues: BTreeMap<Name, u32>,
     /// Live jobs by id, for lists.
@@ -58,6 +61,7 @@ impl Tenant {
             shares: shares.into_iter().map(|row| Share { row, active: 0 }).collect(),
             gate: 0,
             live: LiveCounts::default(),
+            bytes: 0,
             queues: BTreeMap::new(),
             jobs: BTreeMap::new(),
             classes: Vec::new(),
@@ -74,6 +78,7 @@ impl Tenant {
             settings,
             shares: Vec::new(),
             totals: Totals::default(),
+            enqueue_arrival: 0,
         })
     }
 
@@ -82,6 +87,15 @@ impl Tenant {
         TenantRow {
             shares: self.shares.iter().map(|share| share.row).collect(),
             ..self.row.clone()
+        }
+    }
+
+    /// What it uses of its quota.
+    pub(crate) fn quota_use(&self) -> QuotaUse {
+        QuotaUse {
+            jobs: self.live.total(),
+            bytes: self.bytes,
+            arrival: self.row.enqueue_arrival,
         }
     }
 

@@ -108,6 +108,10 @@ fn command_effects(effects: &mut Vec<Effect>, command: &Command, reply: &Reply) 
                     .map(|(report, reply)| reported(report, *reply)),
             );
         }
+        (Command::SetTenant { name, settings, .. }, Reply::Tenant(_)) => effects.push(Effect::Quota {
+            tenant: name.clone(),
+            quota: settings.quota,
+        }),
         (Command::SetLimit(rule), Reply::Done) => effects.push(Effect::Limit((**rule).clone())),
         (Command::DeleteLimit(selector), Reply::Done) => effects.push(Effect::LimitGone(selector.clone())),
         (
@@ -140,6 +144,7 @@ fn accepted(effects: &mut Vec<Effect>, spec: &JobSpec, from: Option<JobId>, repl
         max_attempts: spec.options.max_attempts,
         max_crashes: spec.options.max_crashes,
         backoff: spec.options.backoff.clone(),
+        bytes: spec.bytes(),
     })));
 }
 

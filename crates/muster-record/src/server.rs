@@ -1,6 +1,6 @@
 //! What nodes did with the log. Optional: without it a history is judged from outside only.
 
-use muster_core::{Backoff, JobState, LimitRule, LimitSelector, Name};
+use muster_core::{Backoff, JobState, LimitRule, LimitSelector, Name, Quota};
 use serde::{Deserialize, Serialize};
 
 use crate::{Claims, Counts, How, Id, Micros};
@@ -129,6 +129,13 @@ pub enum Effect {
         /// Stopped.
         paused: bool,
     },
+    /// The quota of a tenant from now on.
+    Quota {
+        /// The tenant.
+        tenant: Name,
+        /// Its bounds.
+        quota: Quota,
+    },
     /// The node's own count of a tenant's live jobs after this entry.
     Counted {
         /// The tenant.
@@ -163,6 +170,9 @@ pub struct AcceptedJob {
     pub max_crashes: u32,
     /// Wait between attempts.
     pub backoff: Backoff,
+    /// What it counts for the quota.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 /// What was said to a report.

@@ -111,6 +111,15 @@ fn settings() -> TenantSettings {
         weight: 250,
         aging: 15_000,
         payload_bytes_max: 4096,
+        quota: Quota {
+            jobs_max: 100_000,
+            bytes_max: 1 << 30,
+            enqueue_rate: Some(RateLimit {
+                count: 500,
+                period: 1_000,
+                burst: 2_000,
+            }),
+        },
     }
 }
 
@@ -245,6 +254,7 @@ fn tenant() -> TenantRow {
             crashes: 8,
             run_ms: 9,
         },
+        enqueue_arrival: 1 << 69,
     }
 }
 
@@ -369,6 +379,15 @@ pub(crate) fn replies() -> Vec<Reply> {
         ]),
         Reply::Tenant(TenantId(3)),
         Reply::Refused(Refusal::LevelFalls { current: 2, asked: 1 }),
+        Reply::Refused(Refusal::QuotaExceeded {
+            tenant: "acme".into(),
+            excess: Excess {
+                bound: QuotaBound::Bytes,
+                value: 1_073_741_900,
+                limit: 1 << 30,
+                retry_after: 1_000,
+            },
+        }),
         Reply::JoinToken {
             expires_at: 1_700_000_900_000,
         },

@@ -27,7 +27,7 @@ pub(crate) fn limit(limit: Option<v1::Limit>, tenant: &Name) -> Result<LimitRule
 
 fn rule(limit: &v1::Limit, tenant: &Name) -> Result<LimitRule, Violation> {
     let selector = selector(limit.level, &limit.tenants, &limit.names, tenant)?;
-    let rate = limit.rate.as_ref().map(rate_limit).transpose()?;
+    let rate = limit.rate.as_ref().map(|rate| rate_limit("rate", rate)).transpose()?;
     let limits = rate.is_some() || limit.concurrency > 0;
     if limit.unlimited && limits {
         return Err(Violation::new(
@@ -132,8 +132,9 @@ fn pattern(path: &str, given: &str, allowed: &str, is_name: fn(&str) -> bool) ->
     Err(Violation::new(Reason::NameInvalid, path, field::shown(given), allowed))
 }
 
-fn rate_limit(limit: &v1::RateLimit) -> Result<RateLimit, Violation> {
-    let at = |violation: Violation| violation.within("rate");
+/// The rate in the field `path`.
+pub(crate) fn rate_limit(path: &str, limit: &v1::RateLimit) -> Result<RateLimit, Violation> {
+    let at = |violation: Violation| violation.within(path);
     if limit.count == 0 {
         let allowed = format!("1 to {RATE_COUNT_MAX}");
         return Err(at(Violation::new(Reason::OutOfRange, "count", "0", allowed)));

@@ -1,9 +1,10 @@
 //! Settings of tenants.
 
-use muster_core::{Name, TenantSettings};
+use muster_core::{Name, Quota, RateLimit, TenantSettings};
 use muster_proto::v1;
 
 use super::field;
+use super::limit::rate_limit;
 use crate::errors::Violation;
 use crate::limits::{PAYLOAD_BYTES_MAX, WEIGHT_MAX};
 use crate::reason::Reason;
@@ -19,6 +20,14 @@ pub(crate) fn create_tenant(tenant: Option<v1::Tenant>) -> Result<(Name, TenantS
         weight: field::number("tenant.weight", tenant.weight, 1, WEIGHT_MAX, defaults.weight)?,
         aging: defaults.aging,
         payload_bytes_max: payload_bytes("tenant.payload_bytes_max", tenant.payload_bytes_max)?,
+        quota: match &tenant.quota {
+            Some(quota) => Quota {
+                jobs_max: quota.jobs_max,
+                bytes_max: quota.bytes_max,
+                enqueue_rate: enqueue_rate("tenant.quota", quota.enqueue_rate.as_ref())?,
+            },
+            None => Quota::default(),
+        },
     };
     Ok((name, settings))
 }
@@ -35,7 +44,20 @@ pub(crate) fn update_tenant(
     if let Some(bytes) = request.payload_bytes_max {
         settings.payload_bytes_max = payload_bytes("payload_bytes_max", bytes)?;
     }
+    let quota = &mut settings.quota;
+    quota.jobs_max = request.jobs_max.unwrap_or(quota.jobs_max);
+    quota.bytes_max = request.bytes_max.unwrap_or(quota.bytes_max);
+    match &request.enqueue_rate {
+        Some(rate) if rate.count == 0 => quota.enqueue_rate = None,
+        Some(rate) => quota.enqueue_rate = Some(rate_limit("enqueue_rate", rate)?),
+        None => {}
+    }
     Ok(settings)
+}
+
+fn enqueue_rate(path: &str, rate: Option<&v1::RateLimit>) -> Result<Option<RateLimit>, Violation> {
+    rate.map(|rate| rate_limit("enqueue_rate", rate).map_err(|violation| violation.within(path)))
+        .transpose()
 }
 
 /// A name that a tenant may be given.
@@ -104,6 +126,30 @@ mod tests {
         );
         assert!(tenant(|tenant| tenant.payload_bytes_max = 8 << 20).is_ok());
         assert!(create_tenant(None).is_err());
+        let rate = |count, burst| {
+            let enqueue_rate = Some(v1::RateLimit {
+                count,
+                period: None,
+                burst,
+            });
+            move |tenant: &mut v1::Tenant| {
+                tenant.quota = Some(v1::Quota {
+                    enqueue_rate,
+                    ..Default::default()
+                });
+            }
+        };
+        refused(rate(0, 0), "tenant.quota.enqueue_rate.count", Reason::OutOfRange);
+        refused(
+            rate(1_000_000_001, 0),
+            "tenant.quota.enqueue_rate.count",
+            Reason::OutOfRange,
+        );
+        refused(
+            rate(1, 1_000_000_001),
+            "tenant.quota.enqueue_rate.burst",
+            Reason::OutOfRange,
+        );
     }
 
     #[test]
@@ -124,6 +170,34 @@ mod tests {
                 ..before.clone()
             }
         );
+        let quota = v1::UpdateTenantRequest {
+            jobs_max: Some(9),
+            enqueue_rate: Some(v1::RateLimit {
+                count: 50,
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let bounded = update_tenant(&quota, &before).expect("valid");
+        let rate = RateLimit {
+            count: 50,
+            period: 1_000,
+            burst: 50,
+        };
+        assert_eq!(
+            bounded.quota,
+            Quota {
+                jobs_max: 9,
+                bytes_max: 0,
+                enqueue_rate: Some(rate)
+            }
+        );
+        let unbounded = v1::UpdateTenantRequest {
+            jobs_max: Some(0),
+            enqueue_rate: Some(v1::RateLimit::default()),
+            ..Default::default()
+        };
+        assert_eq!(update_tenant(&unbounded, &bounded).expect("valid"), before);
         let zero = v1::UpdateTenantRequest {
             weight: Some(0),
             ..Default::default()

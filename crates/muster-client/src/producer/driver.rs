@@ -203,7 +203,10 @@ impl Driver {
             };
             match ticket.answer(own.by_ref(), now) {
                 Next::Finished => some_answered = true,
-                Next::Again(ticket, at) => self.delayed.push((at, *ticket)),
+                Next::Again { ticket, at, elsewhere } => {
+                    some_answered |= !elsewhere;
+                    self.delayed.push((at, *ticket));
+                }
             }
         }
         if some_answered {

@@ -17,6 +17,8 @@ const OVERHEAD: usize = 256;
 /// First wait of jobs that were turned away, doubled with each further time.
 const RETRY: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_millis(500);
+/// What every node says alike to a tenant that has enough.
+const QUOTA_EXCEEDED: &str = "QUOTA_EXCEEDED";
 
 /// A job on its way.
 #[derive(Debug)]
@@ -58,7 +60,14 @@ pub(super) enum Next {
     /// The caller has its results.
     Finished,
     /// Some jobs are to be sent again, not before this instant.
-    Again(Box<Ticket>, Instant),
+    Again {
+        /// With the jobs that are left.
+        ticket: Box<Ticket>,
+        /// When.
+        at: Instant,
+        /// Another node might have taken them.
+        elsewhere: bool,
+    },
 }
 
 impl Ticket {
@@ -113,6 +122,7 @@ impl Ticket {
     /// Takes the results of its jobs, one per job in order.
     pub(super) fn answer(mut self, results: impl Iterator<Item = v1::EnqueueResult>, now: Instant) -> Next {
         let mut again = Vec::new();
+        let mut elsewhere = false;
         let mut pause = Duration::ZERO;
         let mut results = results;
         for (slot, mut entry) in std::mem::take(&mut self.waiting) {
@@ -143,6 +153,7 @@ impl Ticket {
                 continue;
             }
             pause = pause.max(wait);
+            elsewhere |= reason.reason != QUOTA_EXCEEDED;
             self.last = Some(reason);
             again.push((slot, entry));
         }
@@ -153,7 +164,11 @@ impl Ticket {
         self.turned_away += 1;
         self.bytes = again.iter().map(|(_, entry)| entry.bytes()).sum();
         self.waiting = again;
-        Next::Again(Box::new(self), now + pause)
+        Next::Again {
+            ticket: Box::new(self),
+            at: now + pause,
+            elsewhere,
+        }
     }
 
     /// Ends it without (further) answers: all that waits gets `reason`, or its last one. `in_flight`: a frame with it

@@ -235,3 +235,22 @@ async fn a_dropped_call_hurts_nobody_and_tenants_have_their_own_streams() {
     let tenants = node.log.lock().unwrap().tenants.clone();
     assert!(tenants.contains("default") && tenants.contains("acme"));
 }
+
+#[tokio::test]
+async fn a_full_quota_is_waited_for_at_the_same_node() {
+    let cluster = Cluster::default();
+    let full = Act::Refuse(
+        Code::ResourceExhausted,
+        "QUOTA_EXCEEDED",
+        Some(Duration::from_millis(30)),
+    );
+    let script = move |number| if number < 5 { full.clone() } else { Act::Accept };
+    let node = Fake::start(&cluster, script.clone()).await;
+    let other = Fake::start(&cluster, script).await;
+    let began = std::time::Instant::now();
+    enqueue(&client(&[&node, &other])).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(150), "five times 30 ms");
+    let mut frames = [node.frames().len(), other.frames().len()];
+    frames.sort_unstable();
+    assert_eq!(frames, [0, 6], "every node would have said the same");
+}

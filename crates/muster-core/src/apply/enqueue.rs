@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::out_of_range;
+use super::quota::Planned;
 use crate::core::Core;
 use crate::defect::Defect;
 use crate::hash::{FixedState, fingerprint};
@@ -27,13 +28,17 @@ enum Decision {
 struct Earlier {
     ids: HashMap<JobId, (Name, u64), FixedState>,
     keys: HashMap<(Name, Name), (JobId, u64), FixedState>,
+    planned: Planned,
 }
 
 impl Core {
     pub(super) fn enqueue(&mut self, spec: JobSpec) -> Result<Enqueued, Refusal> {
         match self.decide(&spec, None)? {
             Decision::Existed(first) => Ok(first),
-            Decision::Accept(tenant, fingerprint) => Ok(self.accept(tenant, spec, fingerprint, None)),
+            Decision::Accept(tenant, fingerprint) => {
+                self.check_quota(tenant, &spec)?;
+                Ok(self.accept(tenant, spec, fingerprint, None))
+            }
         }
     }
 
@@ -51,7 +56,10 @@ impl Core {
     pub(super) fn enqueue_redriven(&mut self, spec: JobSpec, from: JobId) -> Result<Enqueued, Refusal> {
         match self.decide(&spec, Some(from))? {
             Decision::Existed(first) => Ok(first),
-            Decision::Accept(tenant, fingerprint) => Ok(self.accept(tenant, spec, fingerprint, Some(from))),
+            Decision::Accept(tenant, fingerprint) => {
+                self.check_quota(tenant, &spec)?;
+                Ok(self.accept(tenant, spec, fingerprint, Some(from)))
+            }
         }
     }
 
@@ -70,10 +78,10 @@ impl Core {
 
     /// Why an item would be refused if all earlier ones had been accepted.
     fn refusal_among(&self, spec: &JobSpec, earlier: &mut Earlier) -> Option<Refusal> {
-        let fingerprint = match self.decide(spec, None) {
+        let (owner, fingerprint) = match self.decide(spec, None) {
             Err(refusal) => return Some(refusal),
             Ok(Decision::Existed(_)) => return None,
-            Ok(Decision::Accept(_, fingerprint)) => fingerprint,
+            Ok(Decision::Accept(owner, fingerprint)) => (owner, fingerprint),
         };
         if let Some((tenant, first)) = earlier.ids.get(&spec.id) {
             let same = *tenant == spec.tenant && *first == fingerprint;
@@ -88,7 +96,7 @@ impl Core {
                 .insert((spec.tenant.clone(), key.clone()), (spec.id, fingerprint));
         }
         earlier.ids.insert(spec.id, (spec.tenant.clone(), fingerprint));
-        None
+        self.plan_quota(owner, spec, &mut earlier.planned).err()
     }
 
     /// Decides without changing anything. `redriven`: a job whose idempotency key may be taken over.
@@ -251,6 +259,7 @@ impl Core {
         );
         self.mark_job(number);
         self.refresh_lane(lane);
+        self.take_enqueue_token(tenant);
         let totals = &mut self.tenants[tenant as usize].row.totals;
         totals.enqueued += 1;
         self.mark_tenant(tenant);

@@ -1,10 +1,10 @@
 //! The rule book, and keys that workers reported as throttled.
 
 use super::out_of_range;
+use super::quota::check_rate;
 use crate::book::is_for;
 use crate::core::Core;
 use crate::gate::GateKey;
-use crate::gcra;
 use crate::hash::{Effect, text};
 use crate::ids::Name;
 use crate::limit::{LIMIT_RULES_MAX, LimitLevel, LimitRule, LimitSelector};
@@ -94,17 +94,8 @@ fn check_rule(rule: &LimitRule) -> Result<(), Refusal> {
     if selector.level == LimitLevel::Cluster && &*selector.tenants != "*" {
         return Err(out_of_range("tenants", &selector.tenants, "* at this level"));
     }
-    let Some(rate) = &rule.rate else {
-        return Ok(());
-    };
-    if !(1..=gcra::COUNT_MAX).contains(&rate.count) {
-        return Err(out_of_range("rate.count", rate.count, "1 to 1000000000"));
+    match &rule.rate {
+        Some(rate) => check_rate("rate", rate),
+        None => Ok(()),
     }
-    if !(1..=gcra::PERIOD_MAX).contains(&rate.period) {
-        return Err(out_of_range("rate.period", rate.period, "1 ms to 31 days"));
-    }
-    if rate.burst == 0 {
-        return Err(out_of_range("rate.burst", 0, "from 1"));
-    }
-    Ok(())
 }

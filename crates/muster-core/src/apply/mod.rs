@@ -10,6 +10,7 @@ mod level;
 mod limit;
 mod once;
 mod order;
+mod quota;
 mod redrive;
 mod refound;
 mod report;

@@ -1,6 +1,7 @@
 //! Settings of tenants and queues.
 
 use super::out_of_range;
+use super::quota::{check_rate, converted};
 use crate::command::TenantSettings;
 use crate::core::Core;
 use crate::hash::{Effect, text};
@@ -33,7 +34,11 @@ impl Core {
     }
 
     fn change_tenant(&mut self, number: u32, settings: &TenantSettings) {
+        let now = self.meta.now;
         let tenant = &mut self.tenants[number as usize];
+        // What was used of the old rate counts for the new one.
+        let old = &tenant.row.settings.quota;
+        tenant.row.enqueue_arrival = converted(old, &settings.quota, tenant.row.enqueue_arrival, now);
         let reordered = tenant.row.settings.aging != settings.aging;
         tenant.row.settings = settings.clone();
         self.mark_tenant(number);
@@ -92,5 +97,8 @@ fn check_settings(settings: &TenantSettings) -> Result<(), Refusal> {
             "1 to 8388608",
         ));
     }
-    Ok(())
+    match &settings.quota.enqueue_rate {
+        Some(rate) => check_rate("quota.enqueue_rate", rate),
+        None => Ok(()),
+    }
 }

@@ -168,11 +168,13 @@ impl Core {
     fn check_tenants(&self) -> Result<(), String> {
         let mut all = LiveCounts::default();
         let mut tenants = vec![LiveCounts::default(); self.tenants.len()];
+        let mut bytes = vec![0; self.tenants.len()];
         let mut queues: BTreeMap<u32, LiveCounts> = BTreeMap::new();
         for (_, job) in self.jobs.iter() {
             let lane = &self.lanes[job.lane];
             *all.of(job.state) += 1;
             *tenants[lane.tenant as usize].of(job.state) += 1;
+            bytes[lane.tenant as usize] += job.spec.bytes();
             *queues.entry(lane.queue).or_default().of(job.state) += 1;
         }
         same("live jobs", self.live, all)?;
@@ -180,6 +182,7 @@ impl Core {
         for (number, tenant) in self.tenants.iter().enumerate() {
             let name = &tenant.row.name;
             same(&format!("live jobs of {name:?}"), tenant.live, tenants[number])?;
+            same(&format!("bytes of {name:?}"), tenant.bytes, bytes[number])?;
             same(&format!("id of {name:?}"), tenant.row.id.0, number as u64 + 1)?;
             let totals = &tenant.row.totals;
             let ended = totals.succeeded + totals.dead + totals.cancelled + totals.expired;

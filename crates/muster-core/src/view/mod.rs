@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use crate::core::Core;
 use crate::ids::{JobId, Name, TenantId};
-use crate::job::JobRow;
+use crate::job::{JobRow, JobSpec};
 use crate::query::{JobFilter, LiveCounts, QueueView, SessionView, TenantView};
+use crate::quota::{Quota, QuotaUse};
 use crate::tenant::{Queue, Tenant};
 
 impl Core {
@@ -24,15 +25,40 @@ impl Core {
 
     /// One tenant.
     pub fn tenant(&self, id: TenantId) -> Option<TenantView> {
-        self.tenant_by_id(id).map(tenant_view)
+        self.tenant_by_id(id).map(|tenant| self.tenant_view(tenant))
     }
 
     /// All tenants by name.
     pub fn tenants(&self) -> Vec<TenantView> {
         self.tenant_of
             .values()
-            .map(|number| tenant_view(&self.tenants[*number as usize]))
+            .map(|number| self.tenant_view(&self.tenants[*number as usize]))
             .collect()
+    }
+
+    fn tenant_view(&self, tenant: &Tenant) -> TenantView {
+        let settings = &tenant.row.settings;
+        TenantView {
+            id: tenant.row.id,
+            name: tenant.row.name.clone(),
+            settings: settings.clone(),
+            totals: tenant.row.totals,
+            live: tenant.live,
+            quota_use: tenant.quota_use(),
+            concurrency: self.gates[tenant.gate].limit.concurrency,
+        }
+    }
+
+    /// A tenant's quota and what is used of it.
+    pub fn quota(&self, id: TenantId) -> Option<(Quota, QuotaUse)> {
+        let tenant = self.tenant_by_id(id)?;
+        Some((tenant.row.settings.quota, tenant.quota_use()))
+    }
+
+    /// Whether a job is known, live or lately ended, by its id or as the holder of its idempotency key.
+    pub fn knows(&self, tenant: TenantId, spec: &JobSpec) -> bool {
+        let key = spec.idempotency_key.as_ref();
+        self.ids.contains_key(&spec.id) || key.is_some_and(|key| self.job_of_key(tenant, key).is_some())
     }
 
     /// Queues of a tenant that have jobs or settings, by name.
@@ -134,15 +160,5 @@ impl Core {
             .filter(|lane| lane.classes.is_empty())
             .map(|lane| lane.available() as u64)
             .sum()
-    }
-}
-
-fn tenant_view(tenant: &Tenant) -> TenantView {
-    TenantView {
-        id: tenant.row.id,
-        name: tenant.row.name.clone(),
-        settings: tenant.row.settings.clone(),
-        totals: tenant.row.totals,
-        live: tenant.live,
     }
 }

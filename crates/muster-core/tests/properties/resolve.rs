@@ -4,7 +4,7 @@ use bytes::Bytes;
 use muster_core::{
     AttemptOutcome, AttemptReport, Backoff, Command, JobError, JobId, JobLimits, JobOptions, JobSpec, JobState,
     KindVersions, LimitKey, LimitLevel, LimitRule, LimitSelector, Name, OrderingKey, OrderingPolicy, Origin, Payload,
-    Priority, RateLimit, RequestId, SessionId, SessionSpec, TenantSettings, WorkerClass,
+    Priority, Quota, RateLimit, RequestId, SessionId, SessionSpec, TenantSettings, WorkerClass,
 };
 
 use crate::model::Model;
@@ -89,9 +89,24 @@ fn class(number: usize) -> WorkerClass {
     }
 }
 
-fn settings(weight: u32) -> TenantSettings {
+/// Settings with the `quota`-th of some quotas.
+fn settings(weight: u32, quota: usize) -> TenantSettings {
+    let rate = |count, period, burst| Some(RateLimit { count, period, burst });
+    let (jobs_max, bytes_max, enqueue_rate) = match quota {
+        0 | 1 => (0, 0, None),
+        2 => (4, 0, None),
+        3 => (0, 40, None),
+        4 => (0, 0, rate(3, 1_000, 2)),
+        5 => (0, 0, rate(1, 700, 3)),
+        _ => (6, 60, rate(7, 3, 4)),
+    };
     TenantSettings {
         weight,
+        quota: Quota {
+            jobs_max,
+            bytes_max,
+            enqueue_rate,
+        },
         ..TenantSettings::default()
     }
 }
@@ -171,7 +186,7 @@ pub fn founding() -> Vec<Command> {
     let mut commands = [("acme", 300), ("umbra", 100)]
         .map(|(tenant, weight)| Command::SetTenant {
             name: name(tenant),
-            settings: settings(weight),
+            settings: settings(weight, 0),
             create_only: true,
         })
         .to_vec();
@@ -416,10 +431,11 @@ impl Resolver {
             Act::SetTenant {
                 tenant,
                 weight,
+                quota,
                 create_only,
             } => self.request(Command::SetTenant {
                 name: name(TENANTS[*tenant]),
-                settings: settings(*weight),
+                settings: settings(*weight, *quota),
                 create_only: *create_only,
             }),
             Act::SetLimit {

@@ -109,6 +109,7 @@ pub enum Act {
     SetTenant {
         tenant: usize,
         weight: u32,
+        quota: usize,
         create_only: bool,
     },
     SetLimit {
@@ -205,8 +206,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => pick().prop_map(Act::Close),
         1 => pick().prop_map(Act::Lose),
         1 => pick().prop_map(Act::Vouch),
-        1 => (0..4usize, 0..400u32, prop::bool::weighted(0.2))
-            .prop_map(|(tenant, weight, create_only)| Act::SetTenant { tenant, weight, create_only }),
+        2 => (0..4usize, 0..400u32, 0..7usize, prop::bool::weighted(0.2)).prop_map(
+            |(tenant, weight, quota, create_only)| Act::SetTenant { tenant, weight, quota, create_only }
+        ),
         3 => (0..5usize, 0..5usize, 0..6usize, 0..5usize, 0..4u32).prop_map(
             |(level, tenants, names, rate, concurrency)| Act::SetLimit { level, tenants, names, rate, concurrency }
         ),

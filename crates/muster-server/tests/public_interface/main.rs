@@ -4,6 +4,7 @@
 
 mod cluster;
 mod limits;
+mod quotas;
 
 use std::collections::HashSet;
 use std::time::Duration;

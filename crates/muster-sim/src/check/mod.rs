@@ -27,6 +27,7 @@ mod i25_session_order;
 mod i26_watch;
 mod i27_log;
 mod i28_replicas;
+mod i31_quota;
 mod i32_liveness;
 mod i33_progress;
 mod lifecycle;
@@ -83,6 +84,7 @@ pub const ALL: &[Checker] = &[
     checker("I26", "watches deliver all, once, in order", i26_watch::check),
     checker("I27", "one leader per term, one log", i27_log::check),
     checker("I28", "replicas agree", i28_replicas::check),
+    checker("I31", "quotas hold", i31_quota::check),
     checker("I32", "after the last fault all work is done", i32_liveness::check),
     checker("I33", "the run did something", i33_progress::check),
 ];

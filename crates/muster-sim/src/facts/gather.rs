@@ -337,7 +337,9 @@ impl Facts {
                 share(&mut job.kind);
                 job.claims.limit_keys.iter_mut().for_each(|(key, _)| share(key));
             }
-            Effect::Throttled { tenant, .. } | Effect::Counted { tenant, .. } => share(tenant),
+            Effect::Throttled { tenant, .. } | Effect::Counted { tenant, .. } | Effect::Quota { tenant, .. } => {
+                share(tenant);
+            }
             Effect::Paused { tenant, queue, .. } => {
                 share(tenant);
                 share(queue);

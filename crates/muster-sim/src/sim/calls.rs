@@ -1,6 +1,8 @@
 //! The calls that scripted clients make.
 
-use muster_core::{Backoff, Command, JobLimits, JobSpec, LimitKey, Name, OrderingKey, OrderingPolicy, TenantSettings};
+use muster_core::{
+    Backoff, Command, JobLimits, JobSpec, LimitKey, Name, OrderingKey, OrderingPolicy, Quota, RateLimit, TenantSettings,
+};
 
 use crate::history::{Claims, JobArgs, Operation};
 use crate::sim::limits;
@@ -112,6 +114,7 @@ pub(super) fn pause(tenant: &str, queue: &str, paused: bool) -> Call {
 pub(super) fn settings(tenant: &str, rng: &mut Rng) -> Call {
     let settings = TenantSettings {
         weight: rng.between(1, 300) as u32,
+        quota: quota(rng),
         ..TenantSettings::default()
     };
     let operation = Operation::SetTenant {
@@ -124,6 +127,22 @@ pub(super) fn settings(tenant: &str, rng: &mut Rng) -> Call {
         create_only: false,
     };
     (operation, Some(command))
+}
+
+/// Most are never used up, some now and then.
+fn quota(rng: &mut Rng) -> Quota {
+    let mut bound = |least, most| if rng.percent(35) { rng.between(least, most) } else { 0 };
+    let (jobs_max, bytes_max) = (bound(8, 60), bound(80, 800));
+    let rate = bound(40, 300) as u32;
+    Quota {
+        jobs_max,
+        bytes_max,
+        enqueue_rate: (rate > 0).then(|| RateLimit {
+            count: rate,
+            period: 1_000,
+            burst: rng.between(3, 30) as u32,
+        }),
+    }
 }
 
 pub(super) fn backoff(rng: &mut Rng) -> Backoff {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster_client::{Error, Limit, LimitLevel, LimitSelector, NewTenant, RateLimit};
+use muster_client::{Error, Limit, LimitLevel, LimitSelector, NewTenant, Quota, RateLimit};
 use muster_sim::history::{
     Answer, LimitLevel as Level, LimitRule, LimitSelector as Selector, Operation, OperationKind, RateLimit as Rate,
 };
@@ -68,6 +68,12 @@ pub(crate) async fn create(world: &World) -> Result<(), Error> {
             });
             let new = NewTenant {
                 weight: tenant.weight,
+                // Wide enough for every load, so that the checker of quotas sees each job judged.
+                quota: Quota {
+                    jobs_max: 10_000_000,
+                    bytes_max: 64 << 30,
+                    enqueue_rate: Some(RateLimit::per_second(1_000_000)),
+                },
                 ..NewTenant::new(tenant.name)
             };
             let result = match client.create_tenant(new).await {

@@ -2,6 +2,7 @@
 
 mod limits;
 mod orders;
+mod quotas;
 mod sessions;
 mod shares;
 

@@ -5,6 +5,7 @@ use muster_core::{
     SessionId, TenantSettings,
 };
 
+use super::limits::Bucket;
 use super::{Check, Job, Model, Session, Tenant};
 use crate::facts::How;
 
@@ -265,6 +266,7 @@ impl Model {
                     reply,
                 );
             }
+            tenant.set_enqueue_rate(settings.quota.enqueue_rate, self.now);
             tenant.settings = settings.clone();
             return expect(*reply == Reply::Tenant(tenant.id), "the tenant's id", reply);
         }
@@ -283,6 +285,7 @@ impl Model {
             enqueued: 0,
             started: 0,
             run_ms: 0,
+            enqueue_rate: settings.quota.enqueue_rate.map(Bucket::new),
         });
         Ok(())
     }
@@ -293,7 +296,8 @@ impl Model {
             .filter(|job| job.ended.is_none_or(|index| index >= known.ended_floor))
     }
 
-    fn judge(&self, spec: &JobSpec, known: Answer) -> Verdict {
+    /// Without a look at the quota.
+    fn judge_but_quota(&self, spec: &JobSpec, known: Answer) -> Verdict {
         let Some(tenant) = self.tenant(&spec.tenant) else {
             return Verdict::Refused(|refusal| matches!(refusal, Refusal::UnknownTenant(_)), "UnknownTenant");
         };
@@ -331,6 +335,16 @@ impl Model {
                 "OutOfRange of a cost",
             ),
             None => Verdict::New,
+        }
+    }
+
+    fn judge(&self, spec: &JobSpec, known: Answer) -> Verdict {
+        match self.judge_but_quota(spec, known) {
+            Verdict::New if self.over_quota(spec, &[]) => Verdict::Refused(
+                |refusal| matches!(refusal, Refusal::QuotaExceeded { .. }),
+                "QuotaExceeded",
+            ),
+            verdict => verdict,
         }
     }
 
@@ -386,6 +400,7 @@ impl Model {
             JobState::Blocked
         };
         self.tenant_of(tenant).enqueued += 1;
+        self.take_enqueue_token(tenant);
         self.jobs.push(Job {
             tenant,
             states: vec![state],
@@ -425,23 +440,43 @@ impl Model {
         }
         // None was accepted. Each refusal must be deserved, by what was there before or by an earlier item.
         let first = refused.unwrap_or_default();
+        // Items that would be new, so that they count for the quota before those behind them.
+        let mut new: Vec<&JobSpec> = Vec::new();
+        // The same with those that the quota refuses: repeats of either bring nothing.
+        let mut seen: Vec<&JobSpec> = Vec::new();
         for (at, (spec, answer)) in jobs.iter().zip(answers).enumerate() {
+            let within = seen.iter().any(|earlier| {
+                earlier.id == spec.id
+                    || (earlier.idempotency_key.is_some() && earlier.idempotency_key == spec.idempotency_key)
+            });
+            let brings = !within && matches!(self.judge_but_quota(spec, known), Verdict::New);
+            let over = brings && self.over_quota(spec, &new);
+            if brings {
+                seen.push(spec);
+            }
+            if brings && !over {
+                new.push(spec);
+            }
+            if over {
+                expect(
+                    matches!(answer, Err(Refusal::QuotaExceeded { .. })),
+                    "QuotaExceeded",
+                    answer,
+                )?;
+                continue;
+            }
             if other(answer) {
                 expect(
                     *answer == Err(Refusal::OtherItemRefused { item: first as u32 }),
                     "the first refused item",
                     answer,
                 )?;
-                if let Verdict::Refused(_, wanted) = self.judge(spec, known) {
+                if let Verdict::Refused(_, wanted) = self.judge_but_quota(spec, known) {
                     return Err(format!("item {at} should be refused by itself: {wanted}"));
                 }
                 continue;
             }
-            let within = jobs[..at].iter().any(|earlier| {
-                earlier.id == spec.id
-                    || (earlier.idempotency_key.is_some() && earlier.idempotency_key == spec.idempotency_key)
-            });
-            match (self.judge(spec, known), answer) {
+            match (self.judge_but_quota(spec, known), answer) {
                 (Verdict::Refused(test, wanted), Err(refusal)) => expect(test(refusal), wanted, answer)?,
                 (_, Err(Refusal::Conflict { .. })) if within => {}
                 (Verdict::Existed(id), Ok(Enqueued { job, existed: true, .. })) if *job == id => {}

@@ -93,6 +93,7 @@ impl Model {
         }
         for tenant in &self.tenants {
             self.same_tenant(core, tenant)?;
+            self.same_quota(core, tenant)?;
             self.same_lists(core, tenant.id)?;
         }
         self.same_limits(core)?;

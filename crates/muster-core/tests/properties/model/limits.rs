@@ -35,7 +35,7 @@ pub enum HeldUp {
 }
 
 impl Bucket {
-    fn new(rate: RateLimit) -> Self {
+    pub fn new(rate: RateLimit) -> Self {
         Self {
             rate,
             arrival: 0,
@@ -47,7 +47,7 @@ impl Bucket {
         u128::from(at) * u128::from(self.rate.count)
     }
 
-    fn allows(&self, now: Timestamp, cost: u32) -> bool {
+    pub fn allows(&self, now: Timestamp, cost: u32) -> bool {
         let after = self.arrival.max(self.units(now)) + u128::from(cost) * u128::from(self.rate.period);
         after <= self.units(now) + u128::from(self.rate.burst) * u128::from(self.rate.period)
     }
@@ -65,7 +65,7 @@ impl Bucket {
         at
     }
 
-    fn take(&mut self, now: Timestamp, cost: u32) {
+    pub fn take(&mut self, now: Timestamp, cost: u32) {
         self.arrival = self.arrival.max(self.units(now)) + u128::from(cost) * u128::from(self.rate.period);
     }
 
@@ -84,7 +84,7 @@ impl Bucket {
     }
 
     /// What was used of the old rate counts as as many tokens of the new one.
-    fn converted(&self, rate: RateLimit, now: Timestamp) -> Self {
+    pub fn converted(&self, rate: RateLimit, now: Timestamp) -> Self {
         let used = self.arrival.saturating_sub(self.units(now));
         let used = (used * u128::from(rate.period)).div_ceil(u128::from(self.rate.period));
         let mut new = Self::new(rate);

@@ -8,6 +8,7 @@ mod compare;
 mod grants;
 mod limits;
 mod orders;
+mod quotas;
 mod timers;
 
 use muster_core::{
@@ -63,6 +64,8 @@ pub struct Tenant {
     pub enqueued: u64,
     pub started: u64,
     pub run_ms: u64,
+    /// What was taken of its enqueue rate.
+    pub enqueue_rate: Option<Bucket>,
 }
 
 pub struct Job {
@@ -175,6 +178,7 @@ impl Model {
                 enqueued: 0,
                 started: 0,
                 run_ms: 0,
+                enqueue_rate: None,
             });
         }
         let names: Vec<_> = self.tenants.iter().map(|tenant| &*tenant.name).collect();

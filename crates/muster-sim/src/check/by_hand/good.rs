@@ -118,6 +118,14 @@ pub fn good() -> Vec<Record> {
                     9,
                 ),
                 limited(LimitLevel::Key, "*", None, 1),
+                Effect::Quota {
+                    tenant: "t".into(),
+                    quota: Quota {
+                        jobs_max: 3,
+                        bytes_max: 3 * JOB_BYTES,
+                        enqueue_rate: None,
+                    },
+                },
                 in_order(with_key(A, "k", 2)),
             ],
         ),

@@ -348,6 +348,9 @@ pub fn change_applied(history: &mut [Record], index: u64, change: impl Fn(&mut A
     }
 }
 
+/// What each job counts for the quota.
+pub const JOB_BYTES: u64 = 100;
+
 pub fn accepted(job: Id, due: u64) -> Effect {
     Effect::Accepted(Box::new(AcceptedJob {
         job,
@@ -361,6 +364,7 @@ pub fn accepted(job: Id, due: u64) -> Effect {
         max_attempts: 3,
         max_crashes: 3,
         backoff: Backoff::Fixed { delay: WAIT },
+        bytes: JOB_BYTES,
     }))
 }
 
