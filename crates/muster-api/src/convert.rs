@@ -151,6 +151,7 @@ pub(crate) fn job_without_data(row: &JobRow) -> v1::Job {
         }
         .into(),
         sequence: sequence(spec, row.sequence),
+        required_labels: pairs(&spec.options.required_labels),
     }
 }
 
@@ -239,18 +240,23 @@ fn rate(rate: RateLimit) -> v1::RateLimit {
     }
 }
 
+/// The level's number in the proto.
+pub(crate) fn level(level: LimitLevel) -> i32 {
+    match level {
+        LimitLevel::Cluster => v1::LimitLevel::Cluster,
+        LimitLevel::Tenant => v1::LimitLevel::Tenant,
+        LimitLevel::Queue => v1::LimitLevel::Queue,
+        LimitLevel::Kind => v1::LimitLevel::Kind,
+        LimitLevel::Key => v1::LimitLevel::Key,
+    }
+    .into()
+}
+
 /// A rule, with what goes on behind it if that is told.
 pub(crate) fn limit(rule: &LimitRule, summed: Option<LimitUse>) -> v1::Limit {
     let selector = &rule.selector;
     v1::Limit {
-        level: match selector.level {
-            LimitLevel::Cluster => v1::LimitLevel::Cluster,
-            LimitLevel::Tenant => v1::LimitLevel::Tenant,
-            LimitLevel::Queue => v1::LimitLevel::Queue,
-            LimitLevel::Kind => v1::LimitLevel::Kind,
-            LimitLevel::Key => v1::LimitLevel::Key,
-        }
-        .into(),
+        level: level(selector.level),
         tenants: selector.tenants.to_string(),
         names: selector.names.to_string(),
         rate: rule.rate.map(rate),

@@ -13,6 +13,7 @@ mod deadline;
 mod enqueue;
 mod enqueue_stream;
 mod errors;
+mod explain;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;

@@ -34,6 +34,8 @@ pub const LIMIT_KEY_BYTES_MAX: usize = 128;
 pub const ORDERING_KEY_BYTES_MAX: usize = 256;
 /// Jobs of each sort that the explanation of a limit names.
 pub const EXPLAINED_JOBS_MAX: usize = 100;
+/// Jobs that hold a limit, as the explanation of a job names them.
+pub const EXPLAINED_HOLDERS_MAX: usize = 20;
 /// The largest payload that a tenant may allow.
 pub const PAYLOAD_BYTES_MAX: u32 = 8 << 20;
 /// Jobs of one call or frame.

@@ -116,6 +116,13 @@ impl JobService for Api {
         .await
     }
 
+    async fn explain_job(&self, request: Request<v1::ExplainJobRequest>) -> Reply<v1::ExplainJobResponse> {
+        self.call("explain_job", request, async |caller, body| {
+            self.explain_job(caller, body).await
+        })
+        .await
+    }
+
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Reply<v1::ListJobsResponse> {
         self.call("list_jobs", request, async |caller, body| {
             self.list_jobs(caller, body).await

@@ -101,22 +101,23 @@ impl Api {
         let holders = if view.running == 0 {
             Vec::new()
         } else {
-            self.holders(level, tenant, &name)
+            self.holders(level, tenant, &name, EXPLAINED_JOBS_MAX)
         };
         Ok(explanation(&view, holders))
     }
 
-    fn holders(&self, level: LimitLevel, tenant: TenantId, name: &Name) -> Vec<String> {
+    /// Running jobs behind a limiter, at most so many.
+    pub(crate) fn holders(&self, level: LimitLevel, tenant: TenantId, name: &Name, most: usize) -> Vec<String> {
         let mut holders = Vec::new();
         let mut after = None;
         for _ in 0..HOLDER_LOOKS {
-            let left = EXPLAINED_JOBS_MAX - holders.len();
+            let left = most - holders.len();
             let (found, next) = self
                 .raft()
                 .read(|core| core.holders(level, tenant, name, after, left, LOOK_BUDGET));
             holders.extend(found.into_iter().map(|job| job.to_string()));
             after = next;
-            if after.is_none() || holders.len() >= EXPLAINED_JOBS_MAX {
+            if after.is_none() || holders.len() >= most {
                 break;
             }
         }

@@ -45,6 +45,7 @@ pub(crate) fn job(job: &JobInfo, with_payload: bool) -> Value {
             OrderingPolicy::Strict => "strict",
         }),
         "sequence": job.sequence,
+        "required_labels": job.required_labels,
     });
     if with_payload && let Some(fields) = value.as_object_mut() {
         let payload = json!({ "data": bytes(&job.payload), "content_type": job.content_type });

@@ -7,6 +7,7 @@
 mod args;
 mod command;
 pub mod exit;
+mod explain;
 mod failure;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

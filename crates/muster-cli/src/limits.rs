@@ -144,7 +144,7 @@ fn number(count: u64, jobs: &[String]) -> String {
     format!("{}: {}", human::count(count), list(jobs))
 }
 
-fn list(jobs: &[String]) -> String {
+pub(crate) fn list(jobs: &[String]) -> String {
     let mut text = jobs.iter().take(JOBS_SHOWN).cloned().collect::<Vec<_>>().join(", ");
     if jobs.len() > JOBS_SHOWN {
         text.push_str(", …");

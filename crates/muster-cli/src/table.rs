@@ -1,5 +1,6 @@
 //! Results for people: rows of the tables, and the page about one job.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
@@ -64,12 +65,8 @@ pub(crate) fn job_page(job: &JobInfo, now: SystemTime) -> String {
         };
         format!("{}{of}: {}", human::size(job.payload.len() as u64), blob(&job.payload))
     });
-    let metadata = job
-        .metadata
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let metadata = pairs(&job.metadata);
+    let labels = pairs(&job.required_labels);
     let lines = [
         ("id", Some(job.id.clone())),
         ("tenant", Some(job.tenant.clone())),
@@ -92,6 +89,7 @@ pub(crate) fn job_page(job: &JobInfo, now: SystemTime) -> String {
         ("limit keys", limit_keys(job)),
         ("cost", (job.cost > 1).then(|| job.cost.to_string())),
         ("order", order(job)),
+        ("labels", (!labels.is_empty()).then_some(labels)),
         ("redriven from", job.redriven_from.clone()),
         ("metadata", (!metadata.is_empty()).then_some(metadata)),
         ("payload", payload),
@@ -103,6 +101,12 @@ pub(crate) fn job_page(job: &JobInfo, now: SystemTime) -> String {
     }
     page.truncate(page.trim_end().len());
     page
+}
+
+/// `gpu=a100, zone=1`.
+pub(crate) fn pairs(pairs: &BTreeMap<String, String>) -> String {
+    let pairs = pairs.iter().map(|(key, value)| format!("{key}={value}"));
+    pairs.collect::<Vec<_>>().join(", ")
 }
 
 fn limit_keys(job: &JobInfo) -> Option<String> {
@@ -368,19 +372,18 @@ fn under_way(change: &MembershipChange, joint: bool) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
+pub(crate) mod tests {
     use std::time::Duration;
 
     use muster_client::{JobFailure, JobState, MemberInfo, Priority};
 
     use super::*;
 
-    fn at(s: u64) -> SystemTime {
+    pub(crate) fn at(s: u64) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_secs(s)
     }
 
-    fn dead_job() -> JobInfo {
+    pub(crate) fn dead_job() -> JobInfo {
         JobInfo {
             id: "0190a5d2-0000-7000-8000-000000000001".into(),
             tenant: "docs".into(),
@@ -413,6 +416,7 @@ mod tests {
             ordering_key: Some("account:7".into()),
             ordering_policy: Some(OrderingPolicy::Strict),
             sequence: 77,
+            required_labels: BTreeMap::from([("gpu".to_owned(), "a100".to_owned())]),
         }
     }
 
@@ -446,6 +450,7 @@ error         Timeout: no answer
 key           order-17
 limit keys    api, 3*disk
 order         account:7 at 77, strict
+labels        gpu=a100
 payload       12 B of application/json: {\"to\":\"ada\"}";
         assert_eq!(job_page(&dead_job(), now), expected);
     }

@@ -372,7 +372,7 @@ impl Client {
     }
 }
 
-fn found(job: Option<v1::Job>) -> Result<JobInfo> {
+pub(crate) fn found(job: Option<v1::Job>) -> Result<JobInfo> {
     job.map(JobInfo::from)
         .ok_or_else(|| settle(local(Code::Internal, "BAD_ANSWER", "the answer has no job"), false))
 }

@@ -48,6 +48,7 @@ mod call;
 mod client;
 mod cluster;
 mod error;
+mod explain;
 mod id;
 mod job;
 mod jobs;
@@ -66,6 +67,10 @@ pub use backup::{ArchiveInfo, BackupInfo, BackupProgress, BackupStatus};
 pub use client::{Client, ClientBuilder, DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_DEADLINE};
 pub use cluster::{ClusterStatus, JoinToken, JoinTokenInfo, MemberInfo, MembershipChange, NewNode, StorageInfo};
 pub use error::{Error, Reason, Result};
+pub use explain::{
+    AttemptHolder, JobExplanation, LanePosition, LimitCause, LimitWait, OrderingWait, TenantShare, WaitReason,
+    WorkerMatch,
+};
 pub use id::JobId;
 pub use job::{Backoff, Enqueue, Job, OrderingPolicy, RawJob};
 pub use jobs::{Enqueued, JobHandle, ListJobs};

@@ -96,7 +96,7 @@ impl LimitLevel {
         .into()
     }
 
-    fn from_proto(level: v1::LimitLevel) -> Self {
+    pub(crate) fn from_proto(level: v1::LimitLevel) -> Self {
         match level {
             v1::LimitLevel::Cluster | v1::LimitLevel::Unspecified => Self::Cluster,
             v1::LimitLevel::Tenant => Self::Tenant,
@@ -207,7 +207,7 @@ impl Limit {
         }
     }
 
-    fn from_proto(limit: v1::Limit) -> Self {
+    pub(crate) fn from_proto(limit: v1::Limit) -> Self {
         Self {
             selector: LimitSelector {
                 level: LimitLevel::from_proto(limit.level()),

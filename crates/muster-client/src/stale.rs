@@ -10,6 +10,7 @@ use tonic::{Response, Status};
 use crate::call::{Envelope, Prefer};
 use crate::client::Client;
 use crate::error::Result;
+use crate::explain::JobExplanation;
 use crate::id::JobId;
 use crate::jobs::ListJobs;
 use crate::views::{JobInfo, JobPage, QueueInfo, TenantInfo, WorkerInfo, time};
@@ -116,6 +117,12 @@ impl StaleReads<'_> {
     /// One job. A job enqueued a moment ago may not be found yet.
     pub async fn get(&self, id: JobId) -> Result<Stale<JobInfo>> {
         self.client.read_job(id, Consistency::Stale).await.map(Stale::new)
+    }
+
+    /// Why a job does not run now, by what the node knows.
+    pub async fn explain(&self, id: JobId) -> Result<Stale<JobExplanation>> {
+        let explained = self.client.read_explanation(id, Consistency::Stale).await;
+        explained.map(Stale::new)
     }
 
     /// A page of the tenant's jobs. Pages may come from different nodes.

@@ -98,6 +98,8 @@ pub struct JobInfo {
     pub ordering_policy: Option<OrderingPolicy>,
     /// Its place among the jobs of its ordering key; 0 without one.
     pub sequence: u64,
+    /// Labels that its worker must carry.
+    pub required_labels: BTreeMap<String, String>,
 }
 
 impl From<v1::Job> for JobInfo {
@@ -140,6 +142,7 @@ impl From<v1::Job> for JobInfo {
             ordering_key: (!job.ordering_key.is_empty()).then_some(job.ordering_key),
             ordering_policy,
             sequence: job.sequence,
+            required_labels: job.required_labels.into_iter().collect(),
         }
     }
 }

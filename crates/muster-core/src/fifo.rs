@@ -45,6 +45,25 @@ impl Fifo {
         }
     }
 
+    /// How many come before `place`, and whether they were counted to the end: at most `looks` are looked at one by one.
+    pub(crate) fn before(&self, place: Place, looks: usize) -> (u64, bool) {
+        let earlier = self
+            .line
+            .partition_point(|entry| (entry.0, entry.1) < (place.0, place.1));
+        let aside = self.aside.range(..(place.0, place.1, 0)).take(looks).count();
+        let looked_at_all = aside < looks && (self.gone == 0 || earlier <= looks);
+        let gone = if self.gone == 0 {
+            0
+        } else {
+            self.line
+                .iter()
+                .take(earlier.min(looks))
+                .filter(|entry| entry.2 == GONE)
+                .count()
+        };
+        ((earlier - gone + aside) as u64, looked_at_all)
+    }
+
     pub(crate) fn remove(&mut self, place: Place) {
         if self.line.front() == Some(&place) {
             self.line.pop_front();
@@ -127,6 +146,13 @@ mod tests {
             }
             assert_eq!(fifo.first(), model.first().copied());
             assert_eq!(fifo.len(), model.len());
+            if step % 64 == 0 {
+                let place = (step / 8, step / 2, 0);
+                let before = model.range(..place).count() as u64;
+                assert_eq!(fifo.before(place, usize::MAX), (before, true));
+                let (some, exact) = fifo.before(place, 100);
+                assert!(!exact || some == before, "{some} of {before}");
+            }
         }
     }
 

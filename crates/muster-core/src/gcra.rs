@@ -31,6 +31,15 @@ pub(crate) fn admits_at(limit: &RateLimit, arrival: u128, cost: u32) -> Timestam
     u64::try_from(from.div_ceil(u128::from(limit.count.max(1)))).unwrap_or(Timestamp::MAX)
 }
 
+/// The first time at which a start is admitted after starts of `ahead` tokens in all, each as early as may be.
+pub(crate) fn admits_after(limit: &RateLimit, arrival: u128, now: Timestamp, ahead: u64, cost: u32) -> Timestamp {
+    if ahead == 0 {
+        return admits_at(limit, arrival, cost);
+    }
+    let taken = u128::from(ahead) * u128::from(limit.period);
+    admits_at(limit, arrival.max(units(limit, now)).saturating_add(taken), cost)
+}
+
 /// The state after a start at `now`.
 pub(crate) fn take(limit: &RateLimit, arrival: u128, now: Timestamp, cost: u32) -> u128 {
     arrival.max(units(limit, now)).saturating_add(tokens(limit, cost))

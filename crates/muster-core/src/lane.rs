@@ -108,6 +108,20 @@ impl Lane {
         levels.collect()
     }
 
+    /// How many jobs have an earlier turn, and whether they were counted to the end: see [`Fifo::before`].
+    pub(crate) fn before(&self, turn: Turn, aging: Millis, looks: usize) -> (u64, bool) {
+        let (mut before, mut exact) = (0, true);
+        for level in Priority::ALL {
+            let Some(at) = turn.0.checked_sub(level.level().saturating_mul(aging)) else {
+                continue;
+            };
+            let (more, counted) = self.levels[level as usize].before((at, turn.1, 0), looks);
+            before += more;
+            exact &= counted;
+        }
+        (before, exact)
+    }
+
     /// Since when the oldest job waits.
     pub(crate) fn oldest(&self) -> Option<Timestamp> {
         self.levels.iter().filter_map(|level| Some(level.first()?.0)).min()
@@ -140,6 +154,13 @@ mod tests {
             assert_eq!(lane.first(aging).unwrap().1, expected, "aging {aging}");
         }
         assert_eq!((lane.oldest(), lane.available()), (Some(0), 3));
+        for (aging, expected) in [(0, [0, 1, 2]), (10, [1, 0, 2]), (30, [2, 1, 0])] {
+            let turns = [(4 * aging, 1), (15 + 2 * aging, 2), (45, 3)];
+            assert_eq!(
+                turns.map(|turn| lane.before(turn, aging, 10)),
+                expected.map(|before| (before, true))
+            );
+        }
         assert_eq!(lane.first(u64::MAX).unwrap().1, 3);
     }
 }

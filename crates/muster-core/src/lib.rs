@@ -15,6 +15,7 @@ mod core;
 mod defect;
 mod dirty;
 mod ended;
+mod explain;
 mod fair;
 mod fifo;
 mod fleet;
@@ -55,6 +56,7 @@ pub use crate::command::*;
 pub use crate::core::{Core, DEFAULT_TENANT, SYSTEM_TENANT};
 #[cfg(feature = "seeded-bugs")]
 pub use crate::defect::Defect;
+pub use crate::explain::*;
 pub use crate::ids::*;
 pub use crate::job::*;
 pub use crate::level::{LEVEL_MAX, LEVEL_MIN, level_means};

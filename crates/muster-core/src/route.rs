@@ -95,15 +95,42 @@ impl Routes {
     }
 }
 
+/// How far a class matches a route: each level has what those before it have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fit {
+    /// Another queue.
+    No,
+    /// The queue.
+    Queue,
+    /// The kind.
+    Kind,
+    /// The schema version.
+    Version,
+    /// The labels, and so everything.
+    Labels,
+}
+
+/// How far a worker of this class takes jobs of this route, tenants aside.
+pub(crate) fn fit(class: &WorkerClass, route: &RouteKey) -> Fit {
+    if !class.queues.is_empty() && !class.queues.iter().any(|pattern| fits(pattern, &route.queue)) {
+        return Fit::No;
+    }
+    let mut versions = class.kinds.iter().filter(|kind| kind.kind == route.kind).peekable();
+    if versions.peek().is_none() {
+        return Fit::Queue;
+    }
+    if !versions.any(|kind| (kind.min_version..=kind.max_version).contains(&route.version)) {
+        return Fit::Kind;
+    }
+    if !route.labels.iter().all(|label| class.labels.contains(label)) {
+        return Fit::Version;
+    }
+    Fit::Labels
+}
+
 /// Whether a worker of this class takes jobs of this route, tenants aside.
 pub(crate) fn matches(class: &WorkerClass, route: &RouteKey) -> bool {
-    let queue = class.queues.is_empty() || class.queues.iter().any(|pattern| fits(pattern, &route.queue));
-    queue
-        && class
-            .kinds
-            .iter()
-            .any(|kind| kind.kind == route.kind && (kind.min_version..=kind.max_version).contains(&route.version))
-        && route.labels.iter().all(|label| class.labels.contains(label))
+    fit(class, route) == Fit::Labels
 }
 
 #[cfg(test)]

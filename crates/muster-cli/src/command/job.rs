@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Run, Stale, payload};
 use crate::failure::Failure;
-use crate::{json, parse, table};
+use crate::{explain, json, parse, table};
 
 /// `job wait` without `--timeout`: as good as for ever.
 const FOR_EVER: Duration = Duration::from_hours(365 * 24);
@@ -23,6 +23,13 @@ pub enum Verb {
     Enqueue(Box<EnqueueArgs>),
     /// Show a job, live or from history
     Get {
+        /// The job
+        id: JobId,
+        #[command(flatten)]
+        stale: Stale,
+    },
+    /// Say exactly why a job does not run now, and when it starts if that can be known
+    Explain {
         /// The job
         id: JobId,
         #[command(flatten)]
@@ -143,6 +150,7 @@ pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
             show(run, &run.client.get(id).await.map_err(failed)?);
             Ok(())
         }
+        Verb::Explain { id, stale } => explain(run, id, stale).await,
         Verb::List {
             state,
             queue,
@@ -172,6 +180,21 @@ pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
         }
         Verb::Watch { id } => watch(run, id).await,
     }
+}
+
+async fn explain(run: &Run, id: JobId, stale: Stale) -> Result<(), Failure> {
+    let failed = |error| Failure::new(format!("explain job {id}"), error);
+    let now = SystemTime::now();
+    if stale.stale {
+        let found = run.client.stale().explain(id).await.map_err(failed)?;
+        let page = explain::page(&found.value, now);
+        run.output.stale_text(explain::json(&found.value), &page, &found);
+        return Ok(());
+    }
+    let explained = run.client.explain(id).await.map_err(failed)?;
+    run.output
+        .text(explain::json(&explained), &explain::page(&explained, now));
+    Ok(())
 }
 
 async fn enqueue(run: &Run, args: EnqueueArgs) -> Result<(), Failure> {

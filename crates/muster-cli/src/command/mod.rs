@@ -188,6 +188,8 @@ mod tests {
             "job cancel 0190a5d2-0000-7000-8000-000000000001 0190a5d2-0000-7000-8000-000000000002",
             "job redrive 0190a5d2-0000-7000-8000-000000000001",
             "job watch 0190a5d2-0000-7000-8000-000000000001",
+            "job explain 0190a5d2-0000-7000-8000-000000000001",
+            "job explain 0190a5d2-0000-7000-8000-000000000001 --stale -o json",
             "queue list",
             "queue pause mail --note migration",
             "queue resume mail",

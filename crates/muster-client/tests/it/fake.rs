@@ -388,6 +388,10 @@ impl JobService for Service {
         Err(Status::unimplemented("not scripted"))
     }
 
+    async fn explain_job(&self, _: Request<v1::ExplainJobRequest>) -> Result<Response<v1::ExplainJobResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
     async fn list_jobs(&self, _: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
         Err(Status::unimplemented("not scripted"))
     }

@@ -24,7 +24,7 @@ impl Core {
             && self.queues.get(gate.owner).is_some_and(|queue| queue.paused)
     }
 
-    fn is_full(&self, gate: &Gate) -> bool {
+    pub(crate) fn is_full(&self, gate: &Gate) -> bool {
         if gate.limit.concurrency == 0 || self.has(Defect::ConcurrencyIgnored) {
             return false;
         }

@@ -69,7 +69,7 @@ impl Core {
         }
     }
 
-    fn rules_of<'a>(&'a self, key: &'a GateKey) -> impl Iterator<Item = &'a LimitRule> {
+    pub(super) fn rules_of<'a>(&'a self, key: &'a GateKey) -> impl Iterator<Item = &'a LimitRule> {
         let tenant = match key.level {
             LimitLevel::Cluster => "",
             _ => &self.tenants[key.tenant as usize].row.name,
@@ -78,7 +78,7 @@ impl Core {
     }
 
     /// Available jobs behind a gate.
-    fn waiting_at(&self, gate: &Gate) -> u64 {
+    pub(super) fn waiting_at(&self, gate: &Gate) -> u64 {
         match gate.key.level {
             LimitLevel::Cluster => self.live.available,
             LimitLevel::Tenant => self.tenants[gate.owner as usize].live.available,

@@ -1,5 +1,6 @@
 //! What can be asked of the state.
 
+mod explain;
 mod limits;
 mod orders;
 

@@ -1,5 +1,6 @@
 //! One line or block per rule; the property tests cover their combinations.
 
+mod explain;
 mod limits;
 mod orders;
 mod quotas;

@@ -98,6 +98,7 @@ impl Model {
         }
         self.same_limits(core)?;
         self.same_orders(core)?;
+        self.same_explanations(core)?;
         self.same_sessions(core)
     }
 

@@ -7,7 +7,7 @@ use super::{Check, Job, Lease, Model, Session};
 
 impl Model {
     /// The place of a job among those of its tenant.
-    fn turn(&self, job: &Job) -> (u64, u64) {
+    pub(super) fn turn(&self, job: &Job) -> (u64, u64) {
         let aging = self
             .tenants
             .iter()

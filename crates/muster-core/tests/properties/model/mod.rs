@@ -5,6 +5,7 @@
 
 mod commands;
 mod compare;
+mod explain;
 mod grants;
 mod limits;
 mod orders;
