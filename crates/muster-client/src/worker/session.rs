@@ -71,7 +71,7 @@ pub(super) async fn open(client: Client, hello: v1::WorkerHello) -> Result<Sessi
     };
     let (incoming, welcome) = match tokio::time::timeout(limit, opening).await {
         Ok(Ok(opened)) => opened,
-        Ok(Err(status)) => return Err(failure(Attempt::from_status(&status))),
+        Ok(Err(status)) => return Err(failure(unopened(Attempt::from_status(&status)))),
         Err(_) => return Err(failure(Attempt::no_answer(limit, &address))),
     };
     let Some(Response::Welcome(welcome)) = welcome.and_then(|response| response.frame) else {
@@ -86,6 +86,15 @@ pub(super) async fn open(client: Client, hello: v1::WorkerHello) -> Result<Sessi
         outgoing,
         incoming,
     })
+}
+
+/// A session whose opening took long can be over before the worker hears of it: given up with its node, or forgotten by
+/// the cluster. That says nothing against the worker; another session may be opened.
+fn unopened(attempt: Attempt) -> Attempt {
+    match attempt {
+        Attempt::Refused(reason) if reason.reason == "SESSION_CLOSED" => Attempt::Retry(reason),
+        attempt => attempt,
+    }
 }
 
 impl Session {

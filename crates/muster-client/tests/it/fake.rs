@@ -522,6 +522,7 @@ impl WorkerService for Service {
         else {
             return Err(Status::invalid_argument("no hello"));
         };
+        self.call().await?;
         let (to_worker, stream) = mpsc::channel(64);
         let (frames, from_worker) = mpsc::channel(1024);
         let session_ttl = Some(self.ttl.try_into().unwrap());

@@ -12,6 +12,7 @@ use muster_proto::v1::stop_attempt::Reason;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
+use tonic::Code;
 
 use crate::fake::{Act, Cluster, Fake, leased, within};
 
@@ -322,6 +323,19 @@ async fn a_broken_stream_moves_the_worker_and_resends_what_was_not_answered() {
         (stats.reconnects, stats.leases_lost, stats.cancelled, stats.succeeded),
         (1, 1, 1, 0)
     );
+}
+
+#[tokio::test]
+async fn a_session_that_was_over_before_it_was_open_is_followed_by_another() {
+    let mut node = Fake::start(&Cluster::default(), |call| match call {
+        0 => Act::Refuse(Code::FailedPrecondition, "SESSION_CLOSED", None),
+        _ => Act::Accept,
+    })
+    .await;
+    let running = Running::start(worker(&[&node]));
+    let mut session = node.worker().await;
+    assert_eq!(session.next().await.credits, 4);
+    running.end().await;
 }
 
 #[tokio::test]
