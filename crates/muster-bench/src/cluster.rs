@@ -17,10 +17,11 @@ const START_TIME: Duration = Duration::from_secs(30);
 const LOG_LINES: usize = 20;
 
 /// Running nodes. Dropping it ends them, by their ids, and removes their data.
-pub(crate) struct Cluster {
+pub struct Cluster {
     server: PathBuf,
     config: PathBuf,
     nodes: Vec<Child>,
+    /// Of its public interface, node by node.
     pub addresses: Vec<String>,
     // Dropped after the nodes are ended.
     dir: TempDir,
@@ -40,7 +41,7 @@ impl Drop for Cluster {
 
 impl Cluster {
     /// Starts `count` nodes of `server` under `parent` and waits for their leader. `upkeep`: with settings for those scenarios.
-    pub(crate) async fn start(server: Option<&Path>, count: u32, parent: &Path, upkeep: bool) -> Result<Self> {
+    pub async fn start(server: Option<&Path>, count: u32, parent: &Path, upkeep: bool) -> Result<Self> {
         let server = match server {
             Some(server) => server.to_owned(),
             None => std::env::current_exe().context("finding this program's own file")?,
@@ -148,11 +149,13 @@ impl Cluster {
         Ok(())
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Where everything of it lies.
+    pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    pub(crate) fn pids(&self) -> Vec<u32> {
+    /// Process ids of its nodes.
+    pub fn pids(&self) -> Vec<u32> {
         self.nodes.iter().map(Child::id).collect()
     }
 
@@ -194,7 +197,7 @@ impl Cluster {
 }
 
 /// Ports that are free now. All are held until all are known, so they differ.
-fn free_ports(count: usize) -> Result<Vec<u16>> {
+pub fn free_ports(count: usize) -> Result<Vec<u16>> {
     let listeners: Vec<_> = (0..count)
         .map(|_| TcpListener::bind("127.0.0.1:0"))
         .collect::<Result<_, _>>()

@@ -7,11 +7,14 @@ mod args;
 mod cluster;
 mod measure;
 mod probe;
-mod process;
+pub mod process;
 mod report;
 mod run;
 mod scenario;
 
 pub use args::{BenchArgs, Scenario};
+pub use cluster::{Cluster, free_ports};
+pub use measure::{Quantiles, Times};
+pub use probe::syncs_per_second;
 pub use report::{Figures, Operation, Report};
 pub use run::{measure, run};

@@ -7,20 +7,23 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 /// Times from 1 µs to 1 h, to three digits.
-pub(crate) struct Times(Histogram<u64>);
+pub struct Times(Histogram<u64>);
 
 impl Times {
-    pub(crate) fn new() -> Result<Self> {
+    /// Nothing noted yet.
+    pub fn new() -> Result<Self> {
         Ok(Self(
             Histogram::new_with_bounds(1, 3_600_000_000, 3).context("making a histogram")?,
         ))
     }
 
-    pub(crate) fn add(&mut self, time: Duration) {
+    /// Notes a time.
+    pub fn add(&mut self, time: Duration) {
         self.0.saturating_record(time.as_micros() as u64);
     }
 
-    pub(crate) fn quantiles(&self) -> Option<Quantiles> {
+    /// `None` when nothing was noted.
+    pub fn quantiles(&self) -> Option<Quantiles> {
         let at = |quantile| self.0.value_at_quantile(quantile) as f64 / 1_000.0;
         (!self.0.is_empty()).then(|| Quantiles {
             p50: at(0.5),

@@ -11,7 +11,7 @@ const BLOCK: usize = 4 << 10;
 const TIME: Duration = Duration::from_millis(300);
 
 /// Appends of 4 KiB with an fdatasync each, per second, in this directory. Takes 300 ms.
-pub(crate) fn syncs_per_second(dir: &Path) -> Result<f64> {
+pub fn syncs_per_second(dir: &Path) -> Result<f64> {
     let file = tempfile::Builder::new().prefix(".sync-probe-").tempfile_in(dir);
     let file = file.with_context(|| format!("creating a probe file in {}", dir.display()))?;
     let mut append = OpenOptions::new()

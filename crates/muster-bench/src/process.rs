@@ -6,7 +6,7 @@ use std::fs;
 const TICKS: f64 = 100.0;
 
 /// CPU time used by the processes so far, in seconds. `None` when one cannot be read.
-pub(crate) fn cpu_seconds(pids: &[u32]) -> Option<f64> {
+pub fn cpu_seconds(pids: &[u32]) -> Option<f64> {
     if pids.is_empty() {
         return None;
     }
@@ -14,7 +14,7 @@ pub(crate) fn cpu_seconds(pids: &[u32]) -> Option<f64> {
 }
 
 /// CPU time used by this process so far, in seconds.
-pub(crate) fn own_cpu_seconds() -> Option<f64> {
+pub fn own_cpu_seconds() -> Option<f64> {
     cpu_of("self")
 }
 
@@ -32,7 +32,7 @@ fn ticks(stat: &str) -> Option<f64> {
 }
 
 /// How many threads were running or waiting to run over the last minute; 0 where it cannot be read.
-pub(crate) fn load_average() -> f64 {
+pub fn load_average() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split_whitespace()
         .next()
@@ -41,7 +41,7 @@ pub(crate) fn load_average() -> f64 {
 }
 
 /// Resident memory of the processes together, in MiB.
-pub(crate) fn memory_mib(pids: &[u32]) -> Option<f64> {
+pub fn memory_mib(pids: &[u32]) -> Option<f64> {
     if pids.is_empty() {
         return None;
     }
@@ -51,6 +51,20 @@ pub(crate) fn memory_mib(pids: &[u32]) -> Option<f64> {
             let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
             let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
             Some(kib / 1024.0)
+        })
+        .sum()
+}
+
+/// Bytes that the processes have caused to be written to disks so far.
+pub fn written_bytes(pids: &[u32]) -> Option<u64> {
+    if pids.is_empty() {
+        return None;
+    }
+    pids.iter()
+        .map(|pid| {
+            let io = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+            let line = io.lines().find_map(|line| line.strip_prefix("write_bytes:"))?;
+            line.trim().parse::<u64>().ok()
         })
         .sum()
 }
@@ -72,5 +86,7 @@ mod tests {
         assert_eq!(cpu_seconds(&[u32::MAX]), None);
         assert!(own_cpu_seconds().is_some());
         assert!(memory_mib(&[std::process::id()]).is_some_and(|mib| mib > 0.0));
+        assert!(written_bytes(&[std::process::id()]).is_some());
+        assert_eq!(written_bytes(&[u32::MAX]), None);
     }
 }
