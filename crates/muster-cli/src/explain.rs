@@ -479,7 +479,8 @@ expected      unknown";
         let mut workers = WorkerMatch::default();
         assert!(missing(&job, workers).ends_with("none is connected"));
         workers.open = 3;
-        let steps: [(fn(&mut WorkerMatch) -> &mut u64, &str); 5] = [
+        type Count = fn(&mut WorkerMatch) -> &mut u64;
+        let steps: [(Count, &str); 5] = [
             (|workers| &mut workers.tenant, "tenant docs"),
             (|workers| &mut workers.queue, "queue mail"),
             (|workers| &mut workers.kind, "kind send-email"),
