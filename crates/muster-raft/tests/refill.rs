@@ -326,6 +326,14 @@ async fn an_older_copy_of_the_whole_directory_is_refused() {
         let leader = cluster.leader().await;
         enqueue(cluster.raft(leader), u128::from(victim) + 10).await.unwrap();
         cluster.raft(victim).linearize(soon()).await.unwrap();
+        // A read at the victim proves that it has the entry, not that its answer to the leader arrived. Without the answer nobody counted
+        // on its copy, and the older directory would rightly be accepted.
+        eventually("the leader knows what the victim has", || {
+            let status = cluster.raft(leader).status();
+            let matched = status.matched.iter().find(|(node, _)| *node == victim);
+            matched.is_some_and(|(_, index)| *index == status.last_log_index)
+        })
+        .await;
         cluster.stop(victim).await;
         let leader = cluster.leader().await;
         enqueue(cluster.raft(leader), u128::from(victim) + 20).await.unwrap();
