@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use muster_core::{
-    Encoding, JobRow, JobSpec, JobState, KindVersions, LimitLevel, LimitRule, LimitUse, Millis, Name, OrderView,
-    OrderingPolicy, Payload, Priority, QueueView, RateLimit, ReportReply, SessionView, TenantView, Timestamp,
+    AGING_STRICT, Encoding, JobRow, JobSpec, JobState, KindVersions, KindView, LimitLevel, LimitRule, LimitUse, Millis,
+    Name, OrderView, OrderingPolicy, Payload, Priority, QueueView, RateLimit, ReportReply, SessionView, TenantView,
+    Timestamp, UnroutableView, WorkerMatch,
 };
 use muster_proto::v1;
 
@@ -152,6 +153,7 @@ pub(crate) fn job_without_data(row: &JobRow) -> v1::Job {
         .into(),
         sequence: sequence(spec, row.sequence),
         required_labels: pairs(&spec.options.required_labels),
+        preferred_labels: pairs(&spec.options.preferred_labels),
     }
 }
 
@@ -201,6 +203,11 @@ pub(crate) fn queue(view: &QueueView, now: Timestamp) -> v1::Queue {
 pub(crate) fn tenant(view: &TenantView, now: Timestamp) -> v1::Tenant {
     let settings = &view.settings;
     let totals = &view.totals;
+    let (order, aging) = match settings.aging {
+        0 => (v1::PriorityOrder::Fifo, None),
+        AGING_STRICT => (v1::PriorityOrder::Strict, None),
+        aging => (v1::PriorityOrder::Aging, Some(millis(aging))),
+    };
     v1::Tenant {
         name: view.name.to_string(),
         weight: settings.weight,
@@ -229,6 +236,8 @@ pub(crate) fn tenant(view: &TenantView, now: Timestamp) -> v1::Tenant {
         bytes: view.quota_use.bytes,
         enqueue_tokens: settings.quota.tokens(&view.quota_use, now),
         concurrency: view.concurrency,
+        priority_order: order.into(),
+        aging,
     }
 }
 
@@ -250,6 +259,47 @@ pub(crate) fn level(level: LimitLevel) -> i32 {
         LimitLevel::Key => v1::LimitLevel::Key,
     }
     .into()
+}
+
+/// A kind.
+pub(crate) fn kind_of(view: &KindView) -> v1::Kind {
+    v1::Kind {
+        name: view.name.to_string(),
+        paused: view.paused.is_some(),
+        note: view.paused.as_deref().unwrap_or_default().to_owned(),
+        available: view.available,
+        running: view.running,
+        mean_run: view.mean_run.map(millis),
+        workers: view.sessions,
+    }
+}
+
+/// How far sessions match a job.
+pub(crate) fn worker_match(workers: &WorkerMatch) -> v1::WorkerMatch {
+    v1::WorkerMatch {
+        open: workers.open,
+        tenant: workers.tenant,
+        queue: workers.queue,
+        kind: workers.kind,
+        version: workers.version,
+        accept: workers.accept,
+        quiet: workers.quiet,
+        running: workers.running,
+        free: workers.free,
+    }
+}
+
+/// Jobs that no session accepts, at replicated time `now`.
+pub(crate) fn unroutable(view: &UnroutableView, now: Timestamp) -> v1::UnroutableJobs {
+    v1::UnroutableJobs {
+        queue: view.what.queue.to_string(),
+        kind: view.what.kind.to_string(),
+        schema_version: view.what.schema_version,
+        required_labels: pairs(&view.what.labels),
+        jobs: view.jobs,
+        oldest_wait: Some(millis(now.saturating_sub(view.oldest_available_at))),
+        workers: Some(worker_match(&view.workers)),
+    }
 }
 
 /// A rule, with what goes on behind it if that is told.

@@ -40,7 +40,6 @@ impl Api {
             weights: share.weights.unwrap_or(0),
             before: share.before,
         });
-        let workers = explained.workers;
         v1::ExplainJobResponse {
             job: Some(convert::job_without_data(&explained.job)),
             reasons: explained
@@ -59,17 +58,7 @@ impl Api {
                 available: position.available,
             }),
             share,
-            workers: Some(v1::WorkerMatch {
-                open: workers.open,
-                tenant: workers.tenant,
-                queue: workers.queue,
-                kind: workers.kind,
-                version: workers.version,
-                accept: workers.accept,
-                quiet: workers.quiet,
-                running: workers.running,
-                free: workers.free,
-            }),
+            workers: Some(convert::worker_match(&explained.workers)),
             expected_start: explained.expected_start.and_then(convert::timestamp),
             freshness: None,
         }

@@ -12,6 +12,12 @@ pub const CONTENT_TYPE_BYTES_MAX: usize = 128;
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 256;
 /// How long an idempotency key is remembered after its job was accepted.
 pub const IDEMPOTENCY_WINDOW_MS: Millis = 24 * 3_600_000;
+/// Jobs of one change of priority.
+pub const PRIORITIES_MAX: usize = 1_000;
+/// Groups of jobs that no worker accepts, in one answer.
+pub const UNROUTABLE_GROUPS_MAX: usize = 1_000;
+/// The same, counted before the largest are chosen.
+pub const UNROUTABLE_GROUPS_COUNTED: usize = 10_000;
 /// Failures allowed.
 pub const ATTEMPTS_MAX: u32 = 1_000;
 /// Vanished workers allowed.

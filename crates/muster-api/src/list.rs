@@ -115,7 +115,8 @@ impl Api {
     }
 }
 
-fn optional_name(field: &str, value: &str) -> Result<Option<Name>, Error> {
+/// A name, if one is given.
+pub(crate) fn optional_name(field: &str, value: &str) -> Result<Option<Name>, Error> {
     if value.is_empty() {
         return Ok(None);
     }

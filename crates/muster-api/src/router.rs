@@ -9,6 +9,7 @@ use muster_proto::v1;
 use muster_proto::v1::backup_service_server::{BackupService, BackupServiceServer};
 use muster_proto::v1::cluster_service_server::{ClusterService, ClusterServiceServer};
 use muster_proto::v1::job_service_server::{JobService, JobServiceServer};
+use muster_proto::v1::kind_service_server::{KindService, KindServiceServer};
 use muster_proto::v1::limit_service_server::{LimitService, LimitServiceServer};
 use muster_proto::v1::queue_service_server::{QueueService, QueueServiceServer};
 use muster_proto::v1::tenant_service_server::{TenantService, TenantServiceServer};
@@ -65,6 +66,7 @@ pub fn router(
         .add_service(limit!(JobServiceServer))
         .add_service(limit!(WorkerServiceServer))
         .add_service(limit!(QueueServiceServer))
+        .add_service(limit!(KindServiceServer))
         .add_service(limit!(TenantServiceServer))
         .add_service(limit!(ClusterServiceServer))
         .add_service(limit!(BackupServiceServer))
@@ -123,6 +125,13 @@ impl JobService for Api {
         .await
     }
 
+    async fn list_unroutable(&self, request: Request<v1::ListUnroutableRequest>) -> Reply<v1::ListUnroutableResponse> {
+        self.call("list_unroutable", request, async |caller, body| {
+            self.list_unroutable(caller, body).await
+        })
+        .await
+    }
+
     async fn list_jobs(&self, request: Request<v1::ListJobsRequest>) -> Reply<v1::ListJobsResponse> {
         self.call("list_jobs", request, async |caller, body| {
             self.list_jobs(caller, body).await
@@ -133,6 +142,13 @@ impl JobService for Api {
     async fn cancel_job(&self, request: Request<v1::CancelJobRequest>) -> Reply<v1::CancelJobResponse> {
         self.call("cancel_job", request, async |caller, body| {
             self.cancel_job(caller, body).await
+        })
+        .await
+    }
+
+    async fn set_priority(&self, request: Request<v1::SetPriorityRequest>) -> Reply<v1::SetPriorityResponse> {
+        self.call("set_priority", request, async |caller, body| {
+            self.set_priority(caller, body).await
         })
         .await
     }
@@ -166,6 +182,30 @@ impl WorkerService for Api {
     async fn list_workers(&self, request: Request<v1::ListWorkersRequest>) -> Reply<v1::ListWorkersResponse> {
         self.call("list_workers", request, async |caller, body| {
             self.list_workers(caller, body).await
+        })
+        .await
+    }
+}
+
+#[tonic::async_trait]
+impl KindService for Api {
+    async fn list_kinds(&self, request: Request<v1::ListKindsRequest>) -> Reply<v1::ListKindsResponse> {
+        self.call("list_kinds", request, async |caller, body| {
+            self.list_kinds(caller, body).await
+        })
+        .await
+    }
+
+    async fn pause_kind(&self, request: Request<v1::PauseKindRequest>) -> Reply<v1::PauseKindResponse> {
+        self.call("pause_kind", request, async |caller, body| {
+            self.pause_kind(caller, body).await
+        })
+        .await
+    }
+
+    async fn resume_kind(&self, request: Request<v1::ResumeKindRequest>) -> Reply<v1::ResumeKindResponse> {
+        self.call("resume_kind", request, async |caller, body| {
+            self.resume_kind(caller, body).await
         })
         .await
     }

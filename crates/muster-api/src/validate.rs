@@ -9,8 +9,8 @@ mod limit;
 mod tenant;
 mod worker;
 
-pub(crate) use field::{job_id, name, node, number, optional_address, shown, span, text};
-pub(crate) use job::{Context, job_spec, ordering_key, states};
+pub(crate) use field::{count, job_id, name, node, number, optional_address, required, shown, span, text};
+pub(crate) use job::{Context, job_spec, ordering_key, priority, states};
 pub(crate) use limit::{level, limit, limit_key, limiter_name, selector};
 pub(crate) use tenant::{create_tenant, update_tenant};
 pub(crate) use worker::{frame, hello};

@@ -145,24 +145,34 @@ fn ordering(wait: &OrderingWait, job: &JobInfo) -> String {
     )
 }
 
+/// The first thing that no connected worker has.
+pub(crate) fn lacking(workers: &WorkerMatch) -> &'static str {
+    let found = [
+        (workers.open, "connection"),
+        (workers.tenant, "tenant"),
+        (workers.queue, "queue"),
+        (workers.kind, "kind"),
+        (workers.version, "version"),
+    ];
+    let lacking = found.iter().find(|(count, _)| *count == 0);
+    lacking.map_or("labels", |(_, what)| *what)
+}
+
 /// What no worker has.
 fn missing(job: &JobInfo, workers: WorkerMatch) -> String {
     if workers.open == 0 {
         return "a worker: none is connected".to_owned();
     }
-    let (what, among) = if workers.tenant == 0 {
-        (format!("tenant {}", job.tenant), workers.open)
-    } else if workers.queue == 0 {
-        (format!("queue {}", job.queue), workers.tenant)
-    } else if workers.kind == 0 {
-        (format!("kind {}", job.kind), workers.queue)
-    } else if workers.version == 0 {
-        (format!("version {} of its kind", job.schema_version), workers.kind)
-    } else {
-        (
-            format!("labels {}", table::pairs(&job.required_labels)),
+    let lacking = lacking(&workers);
+    let (what, among) = match lacking {
+        "tenant" => (format!("{lacking} {}", job.tenant), workers.open),
+        "queue" => (format!("{lacking} {}", job.queue), workers.tenant),
+        "kind" => (format!("{lacking} {}", job.kind), workers.queue),
+        "version" => (format!("{lacking} {} of its kind", job.schema_version), workers.kind),
+        _ => (
+            format!("{lacking} {}", table::pairs(&job.required_labels)),
             workers.version,
-        )
+        ),
     };
     format!(
         "a worker with {what}: of {} connected, {} match otherwise, and none has that",
@@ -267,18 +277,22 @@ pub(crate) fn json(explained: &JobExplanation) -> Value {
             "weights": share.weights,
             "before": share.before,
         })),
-        "workers": explained.workers.map(|workers| json!({
-            "open": workers.open,
-            "tenant": workers.tenant,
-            "queue": workers.queue,
-            "kind": workers.kind,
-            "version": workers.version,
-            "accept": workers.accept,
-            "quiet": workers.quiet,
-            "running": workers.running,
-            "free": workers.free,
-        })),
+        "workers": explained.workers.as_ref().map(workers_json),
         "expected_start": explained.expected_start.and_then(rfc3339),
+    })
+}
+
+pub(crate) fn workers_json(workers: &WorkerMatch) -> Value {
+    json!({
+        "open": workers.open,
+        "tenant": workers.tenant,
+        "queue": workers.queue,
+        "kind": workers.kind,
+        "version": workers.version,
+        "accept": workers.accept,
+        "quiet": workers.quiet,
+        "running": workers.running,
+        "free": workers.free,
     })
 }
 

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use muster_client::{
-    ClusterStatus, Enqueued, JobInfo, JoinTokenInfo, MemberLevel, MembershipChange, OrderingPolicy, QueueInfo, Stale,
-    TenantInfo, UpgradeInfo, WorkerInfo,
+    ClusterStatus, Enqueued, JobInfo, JoinTokenInfo, MemberLevel, MembershipChange, OrderingPolicy, PriorityOrder,
+    QueueInfo, Stale, TenantInfo, UpgradeInfo, WorkerInfo,
 };
 use serde_json::{Value, json};
 
@@ -46,6 +46,7 @@ pub(crate) fn job(job: &JobInfo, with_payload: bool) -> Value {
         }),
         "sequence": job.sequence,
         "required_labels": job.required_labels,
+        "preferred_labels": job.preferred_labels,
     });
     if with_payload && let Some(fields) = value.as_object_mut() {
         let payload = json!({ "data": bytes(&job.payload), "content_type": job.content_type });
@@ -75,6 +76,11 @@ pub(crate) fn tenant(tenant: &TenantInfo) -> Value {
         "name": tenant.name,
         "weight": tenant.weight,
         "payload_bytes_max": tenant.payload_bytes_max,
+        "priority_order": tenant.priority_order.as_str(),
+        "aging_ms": match tenant.priority_order {
+            PriorityOrder::Aging(aging) => Some(millis(aging)),
+            _ => None,
+        },
         "scheduled": tenant.scheduled,
         "blocked": tenant.blocked,
         "available": tenant.available,

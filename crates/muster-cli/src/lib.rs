@@ -14,6 +14,7 @@ mod failure;
 pub mod fuzz;
 mod human;
 mod json;
+mod kinds;
 mod limits;
 mod output;
 mod parse;
@@ -21,7 +22,7 @@ mod table;
 mod tenants;
 
 pub use args::Global;
-pub use command::{BackupArgs, ClusterArgs, Command, JobArgs, QueueArgs, TenantArgs, WorkerArgs};
+pub use command::{BackupArgs, ClusterArgs, Command, JobArgs, KindArgs, QueueArgs, TenantArgs, WorkerArgs};
 
 /// Runs a command and returns the process's exit code ([`exit`]).
 ///

@@ -114,7 +114,7 @@ pub(crate) fn page(what: &str, limiter: &LimiterInfo, now: SystemTime) -> String
         LimiterState::Full => "full: the next job starts when a running one ends".to_owned(),
         LimiterState::Shut => format!("shut: the next job has tokens {opens}"),
         LimiterState::Throttled => format!("throttled, as a worker reported: opens {opens} (muster limit open)"),
-        LimiterState::Paused => "the queue is paused (muster queue resume)".to_owned(),
+        LimiterState::Paused => "paused (muster queue resume, muster kind resume)".to_owned(),
         other => other.as_str().to_owned(),
     };
     fact("state", state);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use muster_client::{OrderingPolicy, RateLimit};
+use muster_client::{OrderingPolicy, PriorityOrder, RateLimit};
 
 const UNITS: [(&str, u64); 5] = [
     ("ms", 1),
@@ -80,6 +80,25 @@ pub(crate) fn limit_key(text: &str) -> Result<(String, u32), String> {
     match cost.parse::<u32>() {
         Ok(cost) if cost > 0 => Ok((key.to_owned(), cost)),
         _ => Err(format!("{text:?} is not a key like stripe:acct_7 or 3*stripe:acct_7")),
+    }
+}
+
+/// A label: `KEY=VALUE`.
+pub(crate) fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not a label like gpu=a100")),
+    }
+}
+
+/// An order of priorities: `strict`, `fifo`, or a length of time that one level is worth.
+pub(crate) fn priority_order(text: &str) -> Result<PriorityOrder, String> {
+    match text {
+        "strict" => Ok(PriorityOrder::Strict),
+        "fifo" => Ok(PriorityOrder::Fifo),
+        text => duration(text)
+            .map(PriorityOrder::Aging)
+            .map_err(|_| format!("{text:?} is neither strict nor fifo nor a duration like 30s")),
     }
 }
 
@@ -202,6 +221,28 @@ mod tests {
             assert!(limit_key(wrong).is_err(), "{wrong:?}");
         }
         assert!(ordering("strict").is_ok() && ordering("loose").is_err());
+    }
+
+    #[test]
+    fn labels() {
+        let pair = |key: &str, value: &str| Ok((key.to_owned(), value.to_owned()));
+        assert_eq!(label("gpu=a100"), pair("gpu", "a100"));
+        assert_eq!(label("gpu="), pair("gpu", ""));
+        assert_eq!(label("path=a=b"), pair("path", "a=b"), "the first one divides");
+        for wrong in ["", "gpu", "=a100"] {
+            assert!(label(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn orders_of_priorities() {
+        assert_eq!(priority_order("strict"), Ok(PriorityOrder::Strict));
+        assert_eq!(priority_order("fifo"), Ok(PriorityOrder::Fifo));
+        let aging = PriorityOrder::Aging(Duration::from_secs(90));
+        assert_eq!(priority_order("1m30s"), Ok(aging));
+        for wrong in ["", "aging", "30", "Strict", "-1s"] {
+            assert!(priority_order(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub(crate) fn job_page(job: &JobInfo, now: SystemTime) -> String {
     });
     let metadata = pairs(&job.metadata);
     let labels = pairs(&job.required_labels);
+    let preferred = pairs(&job.preferred_labels);
     let lines = [
         ("id", Some(job.id.clone())),
         ("tenant", Some(job.tenant.clone())),
@@ -90,6 +91,7 @@ pub(crate) fn job_page(job: &JobInfo, now: SystemTime) -> String {
         ("cost", (job.cost > 1).then(|| job.cost.to_string())),
         ("order", order(job)),
         ("labels", (!labels.is_empty()).then_some(labels)),
+        ("preferred", (!preferred.is_empty()).then_some(preferred)),
         ("redriven from", job.redriven_from.clone()),
         ("metadata", (!metadata.is_empty()).then_some(metadata)),
         ("payload", payload),
@@ -417,6 +419,7 @@ pub(crate) mod tests {
             ordering_policy: Some(OrderingPolicy::Strict),
             sequence: 77,
             required_labels: BTreeMap::from([("gpu".to_owned(), "a100".to_owned())]),
+            preferred_labels: BTreeMap::from([("zone".to_owned(), "eu".to_owned())]),
         }
     }
 
@@ -451,6 +454,7 @@ key           order-17
 limit keys    api, 3*disk
 order         account:7 at 77, strict
 labels        gpu=a100
+preferred     zone=eu
 payload       12 B of application/json: {\"to\":\"ada\"}";
         assert_eq!(job_page(&dead_job(), now), expected);
     }

@@ -2,13 +2,14 @@
 
 use std::fmt::Write;
 
-use muster_client::TenantInfo;
+use muster_client::{PriorityOrder, TenantInfo};
 
 use crate::human;
 
-pub(crate) const HEADINGS: [&str; 9] = [
+pub(crate) const HEADINGS: [&str; 10] = [
     "TENANT",
     "WEIGHT",
+    "PRIORITIES",
     "WAITING",
     "RUNNING",
     "SUCCEEDED",
@@ -22,6 +23,7 @@ pub(crate) fn row(tenant: &TenantInfo) -> Vec<String> {
     vec![
         tenant.name.clone(),
         tenant.weight.to_string(),
+        priorities(tenant.priority_order),
         human::count(tenant.scheduled + tenant.blocked + tenant.available + tenant.retrying),
         human::count(tenant.running),
         human::count(tenant.totals.succeeded),
@@ -30,6 +32,14 @@ pub(crate) fn row(tenant: &TenantInfo) -> Vec<String> {
         human::duration(tenant.totals.run_time),
         quota_use(tenant),
     ]
+}
+
+/// `strict`, `fifo`, or the aging.
+fn priorities(order: PriorityOrder) -> String {
+    match order {
+        PriorityOrder::Aging(aging) => human::duration(aging),
+        order => order.to_string(),
+    }
 }
 
 /// How full the fullest bound of the quota is: `82% jobs`.
@@ -72,6 +82,7 @@ pub(crate) fn page(tenant: &TenantInfo) -> String {
     let lines = [
         ("tenant", tenant.name.clone()),
         ("weight", tenant.weight.to_string()),
+        ("priorities", priorities(tenant.priority_order)),
         ("payload max", human::size(u64::from(tenant.payload_bytes_max))),
         (
             "live jobs",
@@ -138,7 +149,10 @@ mod tests {
             running: 8,
             ..TenantInfo::default()
         };
-        assert_eq!(row(&info).join(" | "), "docs | 300 | 1,203 | 8 | 0 | 0 | 0 | 0ms | -");
+        assert_eq!(
+            row(&info).join(" | "),
+            "docs | 300 | 30s | 1,203 | 8 | 0 | 0 | 0 | 0ms | -"
+        );
         assert_eq!(HEADINGS.len(), row(&info).len());
     }
 
@@ -176,6 +190,7 @@ mod tests {
         bounded.enqueue_tokens = Some(7);
         let page = page(&bounded);
         for line in [
+            "priorities    30s",
             "live jobs     12,050 of 100,000",
             "bytes         3 MiB",
             "enqueue rate  1,000/1s, burst 20; 7 at once now",

@@ -10,6 +10,7 @@ use crate::call::RequestId;
 use crate::client::Client;
 use crate::error::Result;
 use crate::limits::RateLimit;
+use crate::priority::PriorityOrder;
 use crate::stale::{Answer, Consistency};
 use crate::views::{QueueInfo, TenantInfo, WorkerInfo};
 
@@ -24,6 +25,8 @@ pub struct NewTenant {
     pub payload_bytes_max: u32,
     /// Bounds on the jobs that it brings in.
     pub quota: Quota,
+    /// How its jobs are ordered; `None` means aging by 30 s.
+    pub priority_order: Option<PriorityOrder>,
 }
 
 /// Bounds on the jobs that a tenant brings in. A job over one of them is refused (`QUOTA_EXCEEDED`); producers try again after
@@ -61,6 +64,8 @@ pub struct TenantChange {
     pub bytes_max: Option<u64>,
     /// Bound on jobs accepted over time; a `count` of 0: none any more.
     pub enqueue_rate: Option<RateLimit>,
+    /// How its jobs are ordered.
+    pub priority_order: Option<PriorityOrder>,
 }
 
 impl Client {
@@ -124,6 +129,8 @@ impl Client {
                     bytes_max: tenant.quota.bytes_max,
                     enqueue_rate: tenant.quota.enqueue_rate.map(RateLimit::to_proto),
                 }),
+                priority_order: tenant.priority_order.map_or(0, PriorityOrder::to_proto),
+                aging: tenant.priority_order.and_then(PriorityOrder::aging),
                 ..v1::Tenant::default()
             }),
         };
@@ -146,6 +153,8 @@ impl Client {
             jobs_max: change.jobs_max,
             bytes_max: change.bytes_max,
             enqueue_rate: change.enqueue_rate.map(RateLimit::to_proto),
+            priority_order: change.priority_order.map(PriorityOrder::to_proto),
+            aging: change.priority_order.and_then(PriorityOrder::aging),
         };
         let id = RequestId::new();
         let response = self

@@ -49,9 +49,9 @@ pub enum WaitReason {
     Ordering(OrderingWait),
     /// No connected worker accepts it; [`JobExplanation::workers`] says what is missing.
     NoWorker,
-    /// Nothing of its queue starts until somebody resumes it.
+    /// Nothing of its queue or kind starts until somebody resumes it.
     Paused {
-        /// What is paused: [`LimitLevel::Queue`].
+        /// What is paused: [`LimitLevel::Queue`] or [`LimitLevel::Kind`].
         level: LimitLevel,
         /// Its name.
         name: String,
@@ -245,6 +245,22 @@ impl LimitWait {
     }
 }
 
+impl WorkerMatch {
+    pub(crate) fn from_proto(workers: v1::WorkerMatch) -> Self {
+        Self {
+            open: workers.open,
+            tenant: workers.tenant,
+            queue: workers.queue,
+            kind: workers.kind,
+            version: workers.version,
+            accept: workers.accept,
+            quiet: workers.quiet,
+            running: workers.running,
+            free: workers.free,
+        }
+    }
+}
+
 fn some(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
@@ -269,17 +285,7 @@ fn explanation(answer: v1::ExplainJobResponse) -> Result<JobExplanation> {
             weights: (share.weights > 0).then_some(share.weights),
             before: share.before,
         }),
-        workers: answer.workers.map(|workers| WorkerMatch {
-            open: workers.open,
-            tenant: workers.tenant,
-            queue: workers.queue,
-            kind: workers.kind,
-            version: workers.version,
-            accept: workers.accept,
-            quiet: workers.quiet,
-            running: workers.running,
-            free: workers.free,
-        }),
+        workers: answer.workers.map(WorkerMatch::from_proto),
         expected_start: time(answer.expected_start),
     })
 }

@@ -159,6 +159,7 @@ pub struct Enqueue {
     attempt_timeout: Option<Duration>,
     expires_in: Option<Duration>,
     required_labels: HashMap<String, String>,
+    preferred_labels: HashMap<String, String>,
     metadata: HashMap<String, String>,
     limit_keys: HashMap<String, u32>,
     cost: Option<u32>,
@@ -244,6 +245,13 @@ impl Enqueue {
         self
     }
 
+    /// A label its worker had better carry; at most 16. Of the workers with room whose turn it is to take the job, one with most
+    /// of them gets it; it waits for none of them.
+    pub fn preferred_label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.preferred_labels.insert(key.into(), value.into());
+        self
+    }
+
     /// A pair given to the worker; at most 16, 1 KiB together.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(key.into(), value.into());
@@ -294,6 +302,8 @@ impl Enqueue {
     fn or(mut self, defaults: Self) -> Self {
         let mut required_labels = defaults.required_labels;
         required_labels.extend(self.required_labels.drain());
+        let mut preferred_labels = defaults.preferred_labels;
+        preferred_labels.extend(self.preferred_labels.drain());
         let mut metadata = defaults.metadata;
         metadata.extend(self.metadata.drain());
         let mut limit_keys = defaults.limit_keys;
@@ -310,6 +320,7 @@ impl Enqueue {
             attempt_timeout: self.attempt_timeout.or(defaults.attempt_timeout),
             expires_in: self.expires_in.or(defaults.expires_in),
             required_labels,
+            preferred_labels,
             metadata,
             limit_keys,
             cost: self.cost.or(defaults.cost),
@@ -348,6 +359,7 @@ impl Enqueue {
             attempt_timeout: self.attempt_timeout.and_then(duration),
             expires_in: self.expires_in.and_then(duration),
             required_labels: self.required_labels,
+            preferred_labels: self.preferred_labels,
             metadata: self.metadata,
             limit_keys: keys.map(|(key, cost)| v1::LimitKey { key, cost }).collect(),
             cost: self.cost.unwrap_or_default(),

@@ -249,7 +249,7 @@ pub enum LimiterState {
     Shut,
     /// A worker reported that a service throttles.
     Throttled,
-    /// The queue is paused.
+    /// The queue or kind is paused.
     Paused,
 }
 

@@ -122,7 +122,8 @@ impl FromStr for JobState {
     }
 }
 
-/// Urgency within the tenant. Each level below critical counts as one aging step (30 s) of waiting.
+/// Urgency within the tenant. Each level below critical counts as one aging step (30 s, unless the tenant has another
+/// [`crate::PriorityOrder`]) of waiting.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use crate::admin::Quota;
 use crate::job::OrderingPolicy;
 use crate::limits::RateLimit;
+use crate::priority::PriorityOrder;
 use crate::states::{JobState, Priority};
 
 /// A failure as the handler reported it.
@@ -100,6 +101,8 @@ pub struct JobInfo {
     pub sequence: u64,
     /// Labels that its worker must carry.
     pub required_labels: BTreeMap<String, String>,
+    /// Labels that its worker had better carry.
+    pub preferred_labels: BTreeMap<String, String>,
 }
 
 impl From<v1::Job> for JobInfo {
@@ -143,6 +146,7 @@ impl From<v1::Job> for JobInfo {
             ordering_policy,
             sequence: job.sequence,
             required_labels: job.required_labels.into_iter().collect(),
+            preferred_labels: job.preferred_labels.into_iter().collect(),
         }
     }
 }
@@ -207,6 +211,8 @@ pub struct TenantInfo {
     pub weight: u32,
     /// Largest payload in bytes.
     pub payload_bytes_max: u32,
+    /// How its jobs are ordered.
+    pub priority_order: PriorityOrder,
     /// Counts since creation.
     pub totals: TenantTotals,
     /// Jobs that wait for their time.
@@ -261,12 +267,14 @@ pub struct TenantTotals {
 
 impl From<v1::Tenant> for TenantInfo {
     fn from(tenant: v1::Tenant) -> Self {
+        let priority_order = PriorityOrder::from_proto(&tenant);
         let totals = tenant.totals.unwrap_or_default();
         let quota = tenant.quota.unwrap_or_default();
         Self {
             name: tenant.name,
             weight: tenant.weight,
             payload_bytes_max: tenant.payload_bytes_max,
+            priority_order,
             totals: TenantTotals {
                 enqueued: totals.enqueued,
                 started: totals.started,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::ClusterCommand;
 use crate::hash;
 use crate::ids::{JobId, LeaseId, LogIndex, Millis, Name, NodeId, RequestId, SessionId, Timestamp};
-use crate::job::{JobError, JobSpec};
+use crate::job::{JobError, JobSpec, Priority};
 use crate::limit::{LimitRule, LimitSelector};
 use crate::quota::Quota;
 
@@ -176,6 +176,29 @@ pub enum Command {
         /// From [`crate::LEVEL_MIN`].
         level: u32,
     },
+
+    /// Stops or resumes the start of a kind's jobs. By the API. What runs goes on. Refused when 1,024 kinds of the tenant are
+    /// paused.
+    PauseKind {
+        /// Owner.
+        tenant: Name,
+        /// Kind; need not have jobs.
+        kind: Name,
+        /// Pause or resume.
+        paused: bool,
+        /// Why, for the next operator.
+        note: Name,
+    },
+    /// Changes the priority of live jobs; those that have ended, or are not the tenant's, are passed over. By the API. What runs
+    /// goes on; the priority counts when it starts again. Refused for more than 10,000 jobs.
+    SetPriority {
+        /// Owner, as the caller's credential has it.
+        tenant: Name,
+        /// The jobs.
+        jobs: Vec<JobId>,
+        /// What they get.
+        priority: Priority,
+    },
 }
 
 impl Command {
@@ -191,6 +214,8 @@ impl Command {
             self,
             Self::SetTenant { .. }
                 | Self::PauseQueue { .. }
+                | Self::PauseKind { .. }
+                | Self::SetPriority { .. }
                 | Self::SetLimit(_)
                 | Self::DeleteLimit(_)
                 | Self::OpenKey { .. }
@@ -290,12 +315,17 @@ pub struct KindVersions {
     pub max_version: u32,
 }
 
+/// Aging of a tenant whose jobs of a level start before all of the next one, however long those wait. No other aging is as
+/// large, and no job waits that long.
+pub const AGING_STRICT: Millis = 1 << 56;
+
 /// Settings of a tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantSettings {
     /// Share relative to other tenants, 1–10,000. Default 100.
     pub weight: u32,
-    /// One priority level is worth this much waiting. Default 30 s.
+    /// One priority level is worth this much waiting: 0 to 31 days, or [`AGING_STRICT`]. With 0 priorities do not count. Default
+    /// 30 s.
     pub aging: Millis,
     /// Largest payload in bytes, up to 8 MiB. Default 1 MiB. Checked before a job is proposed.
     pub payload_bytes_max: u32,

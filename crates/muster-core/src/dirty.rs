@@ -240,6 +240,7 @@ impl Core {
             arrival: gate.arrival,
             shut_until: gate.shut_until,
             throttled_until: gate.throttled_until,
+            paused: gate.paused.clone(),
         })
     }
 

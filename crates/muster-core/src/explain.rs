@@ -44,7 +44,7 @@ pub enum WaitReason {
     Ordering(OrderWait),
     /// No open session accepts it: it is unroutable. [`Explanation::workers`] tells what is missing.
     NoWorker,
-    /// Its queue is paused.
+    /// Its queue or kind is paused.
     Paused {
         /// What is paused.
         level: LimitLevel,

@@ -14,13 +14,11 @@ use crate::core::Core;
 use crate::fleet::{Fleet, FleetId, KEPT_FOR, KEPT_MAX};
 use crate::ids::Millis;
 use crate::row::{FleetKey, FleetRow, ShareRow};
-use crate::tenant::Share;
+use crate::tenant::{PARTS, Share};
 use crate::timer::Timer;
 
 /// Virtual time of one millisecond at weight 1.
 const SCALE: u64 = 10_000;
-/// Unit of `KindCost::mean`: parts of a millisecond.
-const PARTS: u64 = 256;
 
 fn share_of(cost: Millis, weight: u32) -> u64 {
     cost.saturating_mul(SCALE) / u64::from(weight.max(1))
@@ -29,8 +27,7 @@ fn share_of(cost: Millis, weight: u32) -> u64 {
 impl Core {
     /// What a start of this kind is charged in advance, at least 1 ms.
     pub(crate) fn estimate(&self, tenant: u32, cost: u32) -> Millis {
-        let costs = &self.tenants[tenant as usize].costs;
-        costs.get(cost as usize).map_or(1, |cost| (cost.mean / PARTS).max(1))
+        self.tenants[tenant as usize].mean_run(cost).unwrap_or(1)
     }
 
     /// Charges the estimate of a start.

@@ -59,6 +59,8 @@ pub(crate) struct Gate {
     pub(crate) shut_until: Timestamp,
     /// The same, by a worker's word.
     pub(crate) throttled_until: Timestamp,
+    /// An operator paused it, and why. Of kinds; queues are paused by settings of their own.
+    pub(crate) paused: Option<Name>,
     /// Running jobs, of kinds and keys; those of wider levels are counted elsewhere.
     pub(crate) running: u32,
     /// Available jobs, of kinds and keys.
@@ -86,6 +88,7 @@ impl Gate {
             arrival: 0,
             shut_until: 0,
             throttled_until: 0,
+            paused: None,
             running: 0,
             waiting: 0,
             lanes: 0,
@@ -98,7 +101,7 @@ impl Gate {
 
     /// It is worth asking.
     pub(crate) fn may_refuse(&self) -> bool {
-        !self.limit.is_none() || self.closed_until() != 0
+        !self.limit.is_none() || self.closed_until() != 0 || self.paused.is_some()
     }
 
     /// Until when a `Tick` must have come before anything starts; 0 = it is not closed.
@@ -125,7 +128,7 @@ impl Gate {
 
     /// There is something about it that its lanes do not tell: a row.
     pub(crate) fn kept(&self) -> bool {
-        self.arrival != 0 || self.closed_until() != 0
+        self.arrival != 0 || self.closed_until() != 0 || self.paused.is_some()
     }
 
     /// When it is to be looked at again: to open it, or, when no lane leads through it any more, to forget it once its

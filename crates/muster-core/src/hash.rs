@@ -50,6 +50,8 @@ pub(crate) enum Effect {
     Requested,
     LevelSet,
     Answered,
+    KindSet,
+    PrioritySet,
 }
 
 impl Effects {

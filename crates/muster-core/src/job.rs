@@ -141,6 +141,9 @@ pub struct JobOptions {
     pub required_labels: Vec<(Name, Name)>,
     /// What its starts take of limits.
     pub limits: JobLimits,
+    /// Labels that its worker had better carry, sorted by key: of the workers that are to have it next, the one with most of
+    /// them gets it. It waits for none of them.
+    pub preferred_labels: Vec<(Name, Name)>,
 }
 
 impl Default for JobOptions {
@@ -153,6 +156,7 @@ impl Default for JobOptions {
             expires_in: 0,
             required_labels: Vec::new(),
             limits: JobLimits::default(),
+            preferred_labels: Vec::new(),
         }
     }
 }
@@ -245,8 +249,8 @@ pub struct JobError {
 /// Everything kept of one job: the form in which jobs are persisted, queried and shown.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JobRow {
-    /// The job as it was enqueued, its `available_at` raised to the time of its acceptance if that is later. Shared, so
-    /// that a row costs no copy of the payload.
+    /// The job as it was enqueued, but for its `available_at`, raised to the time of its acceptance if that is later, and its
+    /// priority, which may have been changed. Shared, so that a row costs no copy of the payload.
     pub spec: Arc<JobSpec>,
     /// Owner.
     pub tenant: TenantId,

@@ -1,7 +1,8 @@
 //! What can be asked of the state.
 
 use crate::command::TenantSettings;
-use crate::ids::{JobId, Name, TenantId, Timestamp};
+use crate::explain::WorkerMatch;
+use crate::ids::{JobId, Millis, Name, TenantId, Timestamp};
 use crate::job::JobState;
 use crate::limit::{LimitRule, LimitSelector};
 use crate::quota::QuotaUse;
@@ -91,7 +92,7 @@ pub struct LimiterView {
     pub waiting: u64,
     /// As many run as may: the next one starts when one of them ends.
     pub full: bool,
-    /// The queue is paused.
+    /// The queue or kind is paused.
     pub paused: bool,
     /// Nothing starts before, since it would come too early; 0 = not so.
     pub shut_until: Timestamp,
@@ -110,6 +111,49 @@ pub struct LimitUses {
     pub uses: Vec<(LimitSelector, LimitUse)>,
     /// Where to look on; `None`: all were looked at.
     pub next: Option<u32>,
+}
+
+/// A kind of a tenant's jobs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KindView {
+    /// Name.
+    pub name: Name,
+    /// No job of it starts: why, by who paused it.
+    pub paused: Option<Name>,
+    /// Available jobs.
+    pub available: u64,
+    /// Running jobs.
+    pub running: u64,
+    /// Mean run time of its attempts; `None`: none has ended.
+    pub mean_run: Option<Millis>,
+    /// Open sessions that serve the tenant and run the kind.
+    pub sessions: u64,
+}
+
+/// Available jobs that are alike, and that no open session accepts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnroutableView {
+    /// What they are.
+    pub what: UnroutableKey,
+    /// How many.
+    pub jobs: u64,
+    /// Since when the oldest of them waits.
+    pub oldest_available_at: Timestamp,
+    /// How far the open sessions match them.
+    pub workers: WorkerMatch,
+}
+
+/// What a worker must accept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnroutableKey {
+    /// Queue.
+    pub queue: Name,
+    /// Kind.
+    pub kind: Name,
+    /// Schema version.
+    pub schema_version: u32,
+    /// Required labels.
+    pub labels: Vec<(Name, Name)>,
 }
 
 /// An ordering key.

@@ -28,7 +28,7 @@ pub struct Applied {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// Done, nothing to add (`Bootstrap`, `QuietSession`, `CloseSession`, `LoseSession`, `Vouch`, `Tick`, `OpenSession`,
-    /// `PauseQueue`, `SetLimit`, `DeleteLimit`, `OpenKey`, `ReleaseOrder`, and most commands about nodes).
+    /// `PauseQueue`, `PauseKind`, `SetLimit`, `DeleteLimit`, `OpenKey`, `ReleaseOrder`, and most commands about nodes).
     Done,
     /// To `Enqueue` and `Redrive`.
     Enqueued(Enqueued),
@@ -51,6 +51,11 @@ pub enum Reply {
     ChangeBegun {
         /// Its id.
         id: LogIndex,
+    },
+    /// To `SetPriority`.
+    Prioritised {
+        /// Jobs that have another priority now.
+        changed: u32,
     },
 }
 
@@ -200,6 +205,17 @@ pub enum Event {
         /// The job.
         job: JobId,
         /// Its state now.
+        state: JobState,
+        /// Attempts begun.
+        attempts: u32,
+    },
+    /// A live job got another priority; its state is as it was.
+    PriorityChanged {
+        /// Owner.
+        tenant: TenantId,
+        /// The job.
+        job: JobId,
+        /// Its state.
         state: JobState,
         /// Attempts begun.
         attempts: u32,

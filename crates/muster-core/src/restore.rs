@@ -173,11 +173,22 @@ impl Core {
                     row.name
                 ));
             }
+            if row.paused.is_some() && row.level != LimitLevel::Kind {
+                return wrong(format!(
+                    "the limiter of {} {:?} is paused, and only kinds are",
+                    row.level.as_str(),
+                    row.name
+                ));
+            }
             self.change_gate(number, |gate| {
                 gate.arrival = row.arrival;
                 gate.shut_until = row.shut_until;
                 gate.throttled_until = row.throttled_until;
+                gate.paused.clone_from(&row.paused);
             });
+            if row.paused.is_some() {
+                self.tenants[tenant as usize].paused_kinds.insert(row.name);
+            }
         }
         Ok(())
     }

@@ -18,6 +18,8 @@ pub(crate) struct RouteKey {
     pub(crate) kind: Name,
     pub(crate) version: u32,
     pub(crate) labels: Vec<(Name, Name)>,
+    /// What its worker had better carry; needs no match.
+    pub(crate) preferred: Vec<(Name, Name)>,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,7 @@ impl Routes {
             kind: spec.kind.clone(),
             version: spec.schema_version,
             labels: spec.options.required_labels.clone(),
+            preferred: spec.options.preferred_labels.clone(),
         };
         if let Some(number) = self.by_key.get(&key) {
             return (*number, false);
@@ -166,6 +169,7 @@ mod tests {
                 kind: kind.into(),
                 version,
                 labels,
+                preferred: Vec::new(),
             };
             assert_eq!(matches(class, &route), expected, "{class:?} {route:?}");
         };

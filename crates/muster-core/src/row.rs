@@ -282,6 +282,8 @@ pub struct GateRow {
     pub shut_until: Timestamp,
     /// The same, by a worker's word.
     pub throttled_until: Timestamp,
+    /// An operator paused the kind, and why.
+    pub paused: Option<Name>,
 }
 
 /// An ordering key whose jobs wait for a dead one.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::TenantSettings;
 use crate::fleet::FleetId;
-use crate::ids::{JobId, Name, TenantId};
+use crate::ids::{JobId, Millis, Name, TenantId};
 use crate::job::JobState;
 use crate::query::LiveCounts;
 use crate::quota::QuotaUse;
@@ -12,6 +12,10 @@ use crate::row::{KindCostRow, QueueRow, ShareRow, TenantRow, Totals};
 
 /// Most kinds of one tenant whose run times are remembered; further ones are charged the least.
 pub(crate) const KINDS_MAX: usize = 1024;
+/// Most kinds of one tenant that are paused at a time.
+pub(crate) const PAUSED_KINDS_MAX: usize = 1024;
+/// Unit of `KindCost::mean`: parts of a millisecond.
+pub(crate) const PARTS: u64 = 256;
 /// Number of a kind whose run time is not remembered.
 pub(crate) const NO_COST: u32 = u32::MAX;
 
@@ -33,6 +37,7 @@ pub(crate) struct Tenant {
     pub(crate) classes: Vec<u32>,
     pub(crate) costs: Vec<KindCost>,
     pub(crate) cost_of: BTreeMap<Name, u32>,
+    pub(crate) paused_kinds: BTreeSet<Name>,
     pub(crate) dirty: bool,
 }
 
@@ -48,7 +53,7 @@ pub(crate) struct Share {
 #[derive(Debug)]
 pub(crate) struct KindCost {
     pub(crate) kind: Name,
-    /// In 1/256 ms; 0 = none ended yet.
+    /// In 1/256 ms (`PARTS`); 0 = none ended yet.
     pub(crate) mean: u64,
     pub(crate) dirty: bool,
 }
@@ -67,6 +72,7 @@ impl Tenant {
             classes: Vec::new(),
             costs: Vec::new(),
             cost_of: BTreeMap::new(),
+            paused_kinds: BTreeSet::new(),
             dirty: false,
         }
     }
@@ -121,6 +127,12 @@ impl Tenant {
         });
         self.cost_of.insert(kind.clone(), number);
         number
+    }
+
+    /// Mean run time of a kind, if one of its attempts has ended.
+    pub(crate) fn mean_run(&self, number: u32) -> Option<Millis> {
+        let cost = self.costs.get(number as usize).filter(|cost| cost.mean > 0)?;
+        Some((cost.mean / PARTS).max(1))
     }
 
     pub(crate) fn cost_row(&self, number: u32) -> Option<KindCostRow> {

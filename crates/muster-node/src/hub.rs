@@ -133,6 +133,7 @@ impl NodeHub {
                 }),
                 Event::SessionClosed { session, .. } => to(session, &mut |delivery| delivery.closed = true),
                 Event::JobChanged { .. }
+                | Event::PriorityChanged { .. }
                 | Event::JobEnded(_)
                 | Event::LimitClosed { .. }
                 | Event::OrderHeld { .. }
@@ -158,6 +159,9 @@ impl NodeHub {
         for event in events {
             match event {
                 Event::JobChanged {
+                    job, state, attempts, ..
+                }
+                | Event::PriorityChanged {
                     job, state, attempts, ..
                 } => self.watches.notify(*job, || JobChange::State {
                     state: *state,

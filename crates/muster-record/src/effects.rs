@@ -212,6 +212,7 @@ fn event_effects(effects: &mut Vec<Effect>, core: &Core, event: &Event, why: How
         | Event::SessionClosed { .. }
         | Event::LimitClosed { .. }
         | Event::OrderHeld { .. }
+        | Event::PriorityChanged { .. }
         | Event::NodeChanged { .. }
         | Event::MembershipChange => {}
     }

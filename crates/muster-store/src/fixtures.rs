@@ -143,6 +143,8 @@ fn the_samples_have_every_command_and_reply() {
         Command::Once { .. } => 18,
         Command::Cluster(_) => 19,
         Command::SetLevel { .. } => 20,
+        Command::PauseKind { .. } => 21,
+        Command::SetPriority { .. } => 22,
     };
     let reply = |reply: &Reply| match reply {
         Reply::Done => 0,
@@ -154,11 +156,12 @@ fn the_samples_have_every_command_and_reply() {
         Reply::Refused(_) => 6,
         Reply::JoinToken { .. } => 7,
         Reply::ChangeBegun { .. } => 8,
+        Reply::Prioritised { .. } => 9,
     };
     let complete = |numbers: BTreeSet<usize>| numbers.iter().copied().eq(0..numbers.len());
     let commands = [samples::batch().commands, cluster_samples::commands()].concat();
     let commands: BTreeSet<_> = commands.iter().map(command).collect();
-    assert!(complete(commands.clone()) && commands.len() == 21, "{commands:?}");
+    assert!(complete(commands.clone()) && commands.len() == 23, "{commands:?}");
     let replies: BTreeSet<_> = samples::replies().iter().map(reply).collect();
-    assert!(complete(replies.clone()) && replies.len() == 9, "{replies:?}");
+    assert!(complete(replies.clone()) && replies.len() == 10, "{replies:?}");
 }

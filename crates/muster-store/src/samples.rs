@@ -41,6 +41,7 @@ pub(crate) fn spec(number: u64) -> JobSpec {
                     cost: 2,
                 }],
             },
+            preferred_labels: vec![("disk".into(), "fast".into())],
         },
         ordering: Some(OrderingKey {
             key: "account-17".into(),
@@ -179,12 +180,13 @@ pub(crate) fn rows() -> Vec<(&'static str, Row)> {
         (
             "row-gate",
             Row::Gate(GateRow {
-                level: LimitLevel::Key,
+                level: LimitLevel::Kind,
                 tenant: TenantId(3),
                 name: "smtp:eu".into(),
                 arrival: 1 << 70,
                 shut_until: 1_700_000_001_000,
                 throttled_until: 1_700_000_002_000,
+                paused: Some("provider is down".into()),
             }),
         ),
         (
@@ -353,6 +355,17 @@ pub(crate) fn batch() -> Batch {
             key: "account-17".into(),
         },
         Command::SetLevel { level: 2 },
+        Command::PauseKind {
+            tenant: "acme".into(),
+            kind: "send-welcome".into(),
+            paused: true,
+            note: "provider is down".into(),
+        },
+        Command::SetPriority {
+            tenant: "acme".into(),
+            jobs: vec![JobId(7), JobId(8)],
+            priority: Priority::Critical,
+        },
     ];
     Batch {
         stamped_at: 1_700_000_000_000,
@@ -392,6 +405,7 @@ pub(crate) fn replies() -> Vec<Reply> {
             expires_at: 1_700_000_900_000,
         },
         Reply::ChangeBegun { id: 55 },
+        Reply::Prioritised { changed: 2 },
     ]
 }
 

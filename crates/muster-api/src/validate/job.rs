@@ -85,6 +85,7 @@ pub(crate) fn job_spec(job: v1::JobSpec, context: &mut Context) -> Result<JobSpe
                 cost: field::number("cost", job.cost, 1, LIMIT_COST_MAX, 1)?,
                 keys: limit_keys(&job.limit_keys)?,
             },
+            preferred_labels: field::labels("preferred_labels", job.preferred_labels)?,
         },
         ordering: ordering(&job.ordering_key, job.ordering_policy)?,
         metadata: metadata(job.metadata)?,
@@ -171,7 +172,8 @@ fn payload(payload: Option<v1::Payload>, context: &mut Context) -> Result<Payloa
     })
 }
 
-fn priority(number: i32) -> Result<Priority, Violation> {
+/// A priority; 0 is the default.
+pub(crate) fn priority(number: i32) -> Result<Priority, Violation> {
     match v1::Priority::try_from(number) {
         Ok(v1::Priority::Unspecified | v1::Priority::Normal) => Ok(Priority::Normal),
         Ok(v1::Priority::Critical) => Ok(Priority::Critical),

@@ -109,6 +109,11 @@ fn each_limit_holds() {
         Reason::TooMany,
     );
     refused(
+        |job| job.preferred_labels = pairs(17, 3),
+        "preferred_labels",
+        Reason::TooMany,
+    );
+    refused(
         |job| job.required_labels = pairs(1, 131),
         "required_labels",
         Reason::TooLong,

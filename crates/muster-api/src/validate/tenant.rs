@@ -1,12 +1,12 @@
 //! Settings of tenants.
 
-use muster_core::{Name, Quota, RateLimit, TenantSettings};
+use muster_core::{AGING_STRICT, Millis, Name, Quota, RateLimit, TenantSettings};
 use muster_proto::v1;
 
 use super::field;
 use super::limit::rate_limit;
 use crate::errors::Violation;
-use crate::limits::{PAYLOAD_BYTES_MAX, WEIGHT_MAX};
+use crate::limits::{PAYLOAD_BYTES_MAX, SPAN_MAX, WEIGHT_MAX};
 use crate::reason::Reason;
 
 /// A new tenant.
@@ -18,7 +18,7 @@ pub(crate) fn create_tenant(tenant: Option<v1::Tenant>) -> Result<(Name, TenantS
     let defaults = TenantSettings::default();
     let settings = TenantSettings {
         weight: field::number("tenant.weight", tenant.weight, 1, WEIGHT_MAX, defaults.weight)?,
-        aging: defaults.aging,
+        aging: aging("tenant.", tenant.priority_order, tenant.aging.as_ref())?,
         payload_bytes_max: payload_bytes("tenant.payload_bytes_max", tenant.payload_bytes_max)?,
         quota: match &tenant.quota {
             Some(quota) => Quota {
@@ -40,6 +40,9 @@ pub(crate) fn update_tenant(
     let mut settings = settings.clone();
     if let Some(weight) = request.weight {
         settings.weight = given(field::number("weight", weight, 1, WEIGHT_MAX, 0)?, "weight", WEIGHT_MAX)?;
+    }
+    if request.priority_order.is_some() || request.aging.is_some() {
+        settings.aging = aging("", request.priority_order.unwrap_or_default(), request.aging.as_ref())?;
     }
     if let Some(bytes) = request.payload_bytes_max {
         settings.payload_bytes_max = payload_bytes("payload_bytes_max", bytes)?;
@@ -76,6 +79,35 @@ fn given(value: u32, path: &str, most: u32) -> Result<u32, Violation> {
         return Err(Violation::new(Reason::OutOfRange, path, "0", format!("1 to {most}")));
     }
     Ok(value)
+}
+
+/// What a priority level is worth, from the order and its aging. `path`: of the message that has them.
+fn aging(path: &str, order: i32, aging: Option<&prost_types::Duration>) -> Result<Millis, Violation> {
+    let default = TenantSettings::default().aging;
+    let without = match v1::PriorityOrder::try_from(order) {
+        Ok(v1::PriorityOrder::Unspecified | v1::PriorityOrder::Aging) => {
+            return field::span(&format!("{path}aging"), aging, 1, SPAN_MAX, default);
+        }
+        Ok(v1::PriorityOrder::Strict) => AGING_STRICT,
+        Ok(v1::PriorityOrder::Fifo) => 0,
+        Err(_) => {
+            return Err(Violation::new(
+                Reason::EnumInvalid,
+                format!("{path}priority_order"),
+                order.to_string(),
+                "1 (aging), 2 (strict) or 3 (fifo)",
+            ));
+        }
+    };
+    if aging.is_some() {
+        return Err(Violation::new(
+            Reason::FieldsExclusive,
+            format!("{path}aging"),
+            "given together with an order that has none",
+            "one of them",
+        ));
+    }
+    Ok(without)
 }
 
 fn payload_bytes(path: &str, bytes: u32) -> Result<u32, Violation> {
@@ -150,6 +182,43 @@ mod tests {
             "tenant.quota.enqueue_rate.burst",
             Reason::OutOfRange,
         );
+    }
+
+    #[test]
+    fn priorities_have_an_order() {
+        use v1::PriorityOrder::{Aging, Fifo, Strict};
+        let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+        let aging = |order: i32, aging| {
+            let settings = tenant(|tenant| (tenant.priority_order, tenant.aging) = (order, aging));
+            settings.map(|(_, settings)| settings.aging)
+        };
+        assert_eq!(aging(0, None), Ok(30_000));
+        assert_eq!(aging(Aging.into(), seconds(5)), Ok(5_000));
+        assert_eq!(aging(Strict.into(), None), Ok(AGING_STRICT));
+        assert_eq!(aging(Fifo.into(), None), Ok(0));
+        let refused = |field: &str, reason| Err((field.to_owned(), reason));
+        assert_eq!(
+            aging(Fifo.into(), seconds(5)),
+            refused("tenant.aging", Reason::FieldsExclusive)
+        );
+        assert_eq!(aging(0, seconds(0)), refused("tenant.aging", Reason::OutOfRange));
+        assert_eq!(aging(9, None), refused("tenant.priority_order", Reason::EnumInvalid));
+        let strict = TenantSettings {
+            aging: AGING_STRICT,
+            ..TenantSettings::default()
+        };
+        let update = |order, aging| {
+            let request = v1::UpdateTenantRequest {
+                priority_order: order,
+                aging,
+                ..Default::default()
+            };
+            update_tenant(&request, &strict).expect("valid").aging
+        };
+        assert_eq!(update(None, None), AGING_STRICT, "it stays");
+        assert_eq!(update(None, seconds(2)), 2_000);
+        assert_eq!(update(Some(Aging.into()), None), 30_000);
+        assert_eq!(update(Some(Fifo.into()), None), 0);
     }
 
     #[test]

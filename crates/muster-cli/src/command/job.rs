@@ -1,15 +1,16 @@
 //! `muster job …`
 
+use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use futures::StreamExt;
 use muster_client::{Enqueue, Error, JobId, JobInfo, JobState, ListJobs, OrderingPolicy, Priority};
 use serde_json::{Value, json};
 
 use super::{Run, Stale, payload};
 use crate::failure::Failure;
-use crate::{explain, json, parse, table};
+use crate::{explain, human, json, kinds, parse, table};
 
 /// `job wait` without `--timeout`: as good as for ever.
 const FOR_EVER: Duration = Duration::from_hours(365 * 24);
@@ -35,6 +36,8 @@ pub enum Verb {
         #[command(flatten)]
         stale: Stale,
     },
+    /// Available jobs that no connected worker accepts, in groups, with what the workers lack
+    Unroutable,
     /// List the tenant's jobs: live ones first, then ended ones, newest first within each
     List {
         /// In one of these states, e.g. dead,retrying
@@ -62,6 +65,24 @@ pub enum Verb {
         /// The jobs
         #[arg(required = true)]
         ids: Vec<JobId>,
+    },
+    /// Change the priority of live jobs, by id or by filter; what runs goes on
+    #[command(group(ArgGroup::new("which").required(true).multiple(true).args(["ids", "queue", "kind", "state"])))]
+    SetPriority {
+        /// critical, high, normal, low or bulk
+        priority: Priority,
+        /// The jobs
+        #[arg(conflicts_with_all = ["queue", "kind", "state"])]
+        ids: Vec<JobId>,
+        /// All of this queue
+        #[arg(long)]
+        queue: Option<String>,
+        /// All of this kind
+        #[arg(long)]
+        kind: Option<String>,
+        /// All in one of these states, e.g. available,scheduled
+        #[arg(long, value_delimiter = ',')]
+        state: Vec<JobState>,
     },
     /// Make a new job with fresh budgets out of a dead one
     Redrive {
@@ -125,6 +146,12 @@ pub struct EnqueueArgs {
     /// Tokens that each start takes of the rates of cluster, tenant, queue and kind [default: 1]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     cost: Option<u32>,
+    /// A label that its worker must carry, e.g. gpu=a100; repeat it
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse::label)]
+    require: Vec<(String, String)>,
+    /// A label that its worker had better carry; repeat it
+    #[arg(long, value_name = "KEY=VALUE", value_parser = parse::label)]
+    prefer: Vec<(String, String)>,
     /// Jobs of one key in a queue run one at a time, in the order of their acceptance
     #[arg(long)]
     ordering_key: Option<String>,
@@ -151,6 +178,14 @@ pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
             Ok(())
         }
         Verb::Explain { id, stale } => explain(run, id, stale).await,
+        Verb::Unroutable => {
+            let failed = |error| Failure::new("list the jobs that no worker accepts", error);
+            let groups = run.client.unroutable().await.map_err(failed)?;
+            let value = groups.iter().map(kinds::unroutable_json).collect::<Value>();
+            let rows = groups.iter().map(kinds::unroutable_row).collect();
+            run.output.rows(value, &kinds::UNROUTABLE, rows);
+            Ok(())
+        }
         Verb::List {
             state,
             queue,
@@ -168,6 +203,21 @@ pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
         }
         Verb::Wait { id } => wait(run, id, run.global.timeout.unwrap_or(FOR_EVER)).await,
         Verb::Cancel { ids } => cancel(run, &ids).await,
+        Verb::SetPriority {
+            priority,
+            ids,
+            queue,
+            kind,
+            state,
+        } => {
+            let filter = ListJobs {
+                queue,
+                kind,
+                states: state,
+                ..ListJobs::default()
+            };
+            set_priority(run, priority, &ids, filter).await
+        }
         Verb::Redrive { id, new_id } => {
             let new_id = new_id.unwrap_or_default();
             let enqueued = run.client.redrive_as(id, new_id).await.map_err(|error| {
@@ -243,6 +293,12 @@ fn options(id: JobId, args: EnqueueArgs) -> Enqueue {
     }
     if let Some(cost) = args.cost {
         options = options.cost(cost);
+    }
+    for (key, value) in args.require {
+        options = options.required_label(key, value);
+    }
+    for (key, value) in args.prefer {
+        options = options.preferred_label(key, value);
     }
     if let Some(key) = args.ordering_key {
         options = options.ordered(key, args.ordering);
@@ -343,6 +399,29 @@ async fn cancel(run: &Run, ids: &[JobId]) -> Result<(), Failure> {
     run.output
         .rows(value, &["ID", "STATE", "NOTE"], done.into_iter().map(row).collect());
     first.map_or(Ok(()), Err)
+}
+
+async fn set_priority(run: &Run, priority: Priority, ids: &[JobId], filter: ListJobs) -> Result<(), Failure> {
+    let changed = if ids.is_empty() {
+        run.client.set_priority_where(&filter, priority).await
+    } else {
+        run.client.set_priority(ids, priority).await
+    };
+    let changed = changed.map_err(|error| {
+        Failure::new(format!("set priority {priority}"), error).if_unknown("repeating the command is safe")
+    })?;
+    let mut text = format!("{} jobs have priority {priority} now", human::count(changed.changed));
+    if !changed.not_live.is_empty() {
+        let gone = changed.not_live.join(", ");
+        let _ = write!(text, "; ended, or not of this tenant: {gone}");
+    }
+    let value = json!({
+        "priority": priority.as_str(),
+        "changed": changed.changed,
+        "not_live": changed.not_live,
+    });
+    run.output.text(value, &text);
+    Ok(())
 }
 
 async fn watch(run: &Run, id: JobId) -> Result<(), Failure> {

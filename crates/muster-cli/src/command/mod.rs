@@ -3,6 +3,7 @@
 mod backup;
 mod cluster;
 mod job;
+mod kind;
 mod limit;
 mod local;
 mod payload;
@@ -27,6 +28,8 @@ pub enum Command {
     Job(JobArgs),
     /// List, pause and resume queues; ordering keys that wait for a dead job
     Queue(QueueArgs),
+    /// List, pause and resume kinds of jobs
+    Kind(KindArgs),
     /// Create tenants, list them, set their shares
     Tenant(TenantArgs),
     /// Limit starts and running jobs of the cluster, tenants, queues, kinds and keys
@@ -66,6 +69,11 @@ noun!(
     /// `muster queue …`
     QueueArgs,
     queue
+);
+noun!(
+    /// `muster kind …`
+    KindArgs,
+    kind
 );
 noun!(
     /// `muster tenant …`
@@ -112,6 +120,7 @@ pub(crate) async fn run(command: Command, mut root: clap::Command) -> u8 {
     let global = match &command {
         Command::Job(args) => args.global.clone(),
         Command::Queue(args) => args.global.clone(),
+        Command::Kind(args) => args.global.clone(),
         Command::Tenant(args) => args.global.clone(),
         Command::Limit(args) => args.global.clone(),
         Command::Cluster(args) => args.global.clone(),
@@ -142,6 +151,7 @@ async fn call(command: Command, global: Global) -> Result<(), Failure> {
     match command {
         Command::Job(args) => job::run(&run, args.verb).await,
         Command::Queue(args) => queue::run(&run, args.verb).await,
+        Command::Kind(args) => kind::run(&run, args.verb).await,
         Command::Tenant(args) => tenant::run(&run, args.verb).await,
         Command::Limit(args) => limit::run(&run, args.verb).await,
         Command::Cluster(args) => cluster::run(&run, args.verb).await,
@@ -190,6 +200,15 @@ mod tests {
             "job watch 0190a5d2-0000-7000-8000-000000000001",
             "job explain 0190a5d2-0000-7000-8000-000000000001",
             "job explain 0190a5d2-0000-7000-8000-000000000001 --stale -o json",
+            "job unroutable -o json",
+            "job set-priority high 0190a5d2-0000-7000-8000-000000000001 0190a5d2-0000-7000-8000-000000000002",
+            "job set-priority bulk --queue mail --state available,retrying",
+            "tenant create docs --priority-order strict",
+            "tenant set docs --priority-order 10s",
+            "job enqueue mail --require gpu=a100 --require zone=1 --prefer disk=fast",
+            "kind list",
+            "kind pause mail --note bug",
+            "kind resume mail",
             "queue list",
             "queue pause mail --note migration",
             "queue resume mail",
@@ -278,6 +297,12 @@ mod tests {
             "limit open",
             "tenant create docs --weight 0",
             "queue pause",
+            "kind pause",
+            "job set-priority high",
+            "job set-priority urgent --queue mail",
+            "job set-priority high 0190a5d2-0000-7000-8000-000000000001 --queue mail",
+            "tenant set docs --priority-order random",
+            "job enqueue mail --require gpu",
             "cluster add 4",
             "cluster remove",
             "cluster set-address 4",

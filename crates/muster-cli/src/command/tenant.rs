@@ -1,7 +1,7 @@
 //! `muster tenant …`
 
 use clap::{ArgGroup, Args, Subcommand};
-use muster_client::{NewTenant, Quota, RateLimit, TenantChange, TenantInfo};
+use muster_client::{NewTenant, PriorityOrder, Quota, RateLimit, TenantChange, TenantInfo};
 use serde_json::Value;
 
 use super::{Run, Stale};
@@ -35,7 +35,7 @@ pub enum Verb {
     /// A quota bounds what the tenant brings in: a job over it is refused, with the time after which it may fit. Set below what
     /// is there it takes nothing away. What may run at once is a limit: `limit set tenant --concurrency 50 --tenant NAME`.
     #[command(group(ArgGroup::new("change").required(true).multiple(true)
-        .args(["weight", "payload_max", "jobs_max", "bytes_max", "enqueue_rate"])))]
+        .args(["weight", "payload_max", "jobs_max", "bytes_max", "enqueue_rate", "priority_order"])))]
     Set {
         /// The tenant
         name: String,
@@ -65,6 +65,9 @@ pub struct Settings {
     /// Jobs accepted at once after a quiet time [default: the count of --enqueue-rate]
     #[arg(long, requires = "enqueue_rate", value_parser = clap::value_parser!(u32).range(1..=1_000_000_000))]
     enqueue_burst: Option<u32>,
+    /// How jobs are ordered: strict, fifo, or how much waiting one priority level is worth [default: 30s]
+    #[arg(long, value_parser = parse::priority_order, value_name = "strict|fifo|DURATION")]
+    priority_order: Option<PriorityOrder>,
 }
 
 impl Settings {
@@ -90,6 +93,7 @@ pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
                     bytes_max: settings.bytes_max.unwrap_or(0),
                     enqueue_rate: settings.enqueue_rate().filter(|rate| rate.count > 0),
                 },
+                priority_order: settings.priority_order,
             };
             let tenant = run.client.create_tenant(tenant).await.map_err(|error| {
                 Failure::new(action, error)
@@ -104,6 +108,7 @@ pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
                 jobs_max: settings.jobs_max,
                 bytes_max: settings.bytes_max,
                 enqueue_rate: settings.enqueue_rate(),
+                priority_order: settings.priority_order,
             };
             let tenant = run.client.update_tenant(&name, change).await.map_err(|error| {
                 Failure::new(format!("change tenant {name:?}"), error).if_unknown("repeating the command is safe")

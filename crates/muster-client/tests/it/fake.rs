@@ -392,6 +392,20 @@ impl JobService for Service {
         Err(Status::unimplemented("not scripted"))
     }
 
+    async fn list_unroutable(
+        &self,
+        _: Request<v1::ListUnroutableRequest>,
+    ) -> Result<Response<v1::ListUnroutableResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn set_priority(
+        &self,
+        _: Request<v1::SetPriorityRequest>,
+    ) -> Result<Response<v1::SetPriorityResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
     async fn list_jobs(&self, _: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsResponse>, Status> {
         Err(Status::unimplemented("not scripted"))
     }

@@ -1,5 +1,7 @@
 //! Giving jobs to sessions that have room, at the end of each entry.
 
+use std::cmp::Reverse;
+
 use crate::core::Core;
 use crate::defect::Defect;
 use crate::gate::CLUSTER;
@@ -44,10 +46,10 @@ impl Core {
                 return false;
             }
             let state = &self.classes[class];
-            let (Some(ready), Some((_, tenant))) = (state.ready.first(), state.runnable.first()) else {
+            let (Some(_), Some((_, tenant))) = (state.ready.first(), state.runnable.first()) else {
                 return false;
             };
-            let (session, tenant) = (ready.3, *tenant);
+            let tenant = *tenant;
             let Some((_, lane)) = state.heads.get(&tenant).and_then(|heads| heads.first()) else {
                 return false;
             };
@@ -68,9 +70,48 @@ impl Core {
             let Some((_, job)) = self.lanes[lane].first(aging) else {
                 return false;
             };
+            let class = self.preferred_class(class, tenant, lane);
+            let Some((_, _, _, session)) = self.classes[class].ready.first().copied() else {
+                return false;
+            };
             self.start(job, session, class);
             return true;
         }
+    }
+
+    /// Of the classes that would serve this lane next, the one whose workers carry most of its preferred labels; the class
+    /// itself if none carries more. Only those of its fleet that have room, and whose next tenant and lane these are: so a
+    /// preference never changes whose turn it is.
+    fn preferred_class(&self, class: u32, tenant: u32, lane_number: u32) -> u32 {
+        let lane = &self.lanes[lane_number];
+        let preferred = &self.routes.get(lane.route).key.preferred;
+        if preferred.is_empty() {
+            return class;
+        }
+        let carried = |class: u32| {
+            let labels = &self.classes[class].what.labels;
+            preferred.iter().filter(|label| labels.contains(label)).count()
+        };
+        let next = |other: &u32| {
+            let state = &self.classes[*other];
+            state.fleet == self.classes[class].fleet
+                && !state.ready.is_empty()
+                && state.runnable.first().is_some_and(|(_, next)| *next == tenant)
+                && state
+                    .heads
+                    .get(&tenant)
+                    .and_then(|heads| heads.first())
+                    .is_some_and(|(_, next)| *next == lane_number)
+        };
+        // Numbers of classes differ after a restore; their descriptions do not.
+        let rank = |class: u32| (carried(class), Reverse(&self.classes[class].what));
+        let best = lane
+            .classes
+            .iter()
+            .copied()
+            .filter(next)
+            .max_by(|a, b| rank(*a).cmp(&rank(*b)));
+        best.filter(|best| carried(*best) > carried(class)).unwrap_or(class)
     }
 
     fn start(&mut self, number: u32, session: u32, class: u32) {

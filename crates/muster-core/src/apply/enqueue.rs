@@ -296,6 +296,7 @@ impl Core {
         spec.queue.clone_from(&key.queue);
         spec.kind.clone_from(&key.kind);
         spec.options.required_labels.clone_from(&key.labels);
+        spec.options.preferred_labels.clone_from(&key.preferred);
         spec.options.limits.keys.clone_from(&self.lanes[lane].limits.keys);
         if spec.payload.content_type == self.content_type {
             spec.payload.content_type.clone_from(&self.content_type);

@@ -6,10 +6,12 @@ mod cluster;
 #[cfg(test)]
 mod cluster_tests;
 mod enqueue;
+mod kind;
 mod level;
 mod limit;
 mod once;
 mod order;
+mod priority;
 mod quota;
 mod redrive;
 mod refound;
@@ -129,6 +131,13 @@ impl Core {
             } => self.once(request, fingerprint, proposed_after, *command),
             Command::Cluster(command) => self.cluster_command(*command),
             Command::SetLevel { level } => self.set_level(level),
+            Command::PauseKind {
+                tenant,
+                kind,
+                paused,
+                note,
+            } => self.pause_kind(tenant, kind, paused, note),
+            Command::SetPriority { tenant, jobs, priority } => self.set_priority(tenant, &jobs, priority),
         };
         reply.unwrap_or_else(Reply::Refused)
     }

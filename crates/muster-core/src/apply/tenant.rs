@@ -2,7 +2,7 @@
 
 use super::out_of_range;
 use super::quota::{check_rate, converted};
-use crate::command::TenantSettings;
+use crate::command::{AGING_STRICT, TenantSettings};
 use crate::core::Core;
 use crate::hash::{Effect, text};
 use crate::ids::Name;
@@ -10,6 +10,7 @@ use crate::reply::{Refusal, Reply};
 
 const WEIGHT_MAX: u32 = 10_000;
 const PAYLOAD_MAX: u32 = 8 << 20;
+const AGING_MAX: u64 = 31 * 24 * 3_600_000;
 
 impl Core {
     pub(super) fn set_tenant(
@@ -89,6 +90,9 @@ fn settings_digest(settings: &TenantSettings) -> u64 {
 fn check_settings(settings: &TenantSettings) -> Result<(), Refusal> {
     if !(1..=WEIGHT_MAX).contains(&settings.weight) {
         return Err(out_of_range("weight", settings.weight, "1 to 10000"));
+    }
+    if settings.aging > AGING_MAX && settings.aging != AGING_STRICT {
+        return Err(out_of_range("aging", settings.aging, "0 ms to 31 days, or strict"));
     }
     if settings.payload_bytes_max == 0 || settings.payload_bytes_max > PAYLOAD_MAX {
         return Err(out_of_range(

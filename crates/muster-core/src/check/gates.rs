@@ -38,6 +38,7 @@ impl Core {
         add(&mut lanes, CLUSTER);
         same("limiters by name", self.gate_of.len(), self.gates.len())?;
         let mut timers = BTreeSet::new();
+        let mut paused: BTreeMap<u32, BTreeSet<_>> = BTreeMap::new();
         let mut limited = self.queues.iter().filter(|(_, queue)| queue.paused).count();
         for (number, gate) in self.gates.iter() {
             let name = called(gate);
@@ -63,6 +64,11 @@ impl Core {
                 timers.insert((gate.timer, gate.key.clone()));
             }
             limited += usize::from(gate.may_refuse());
+            if gate.paused.is_some() {
+                let kind = gate.key.level == LimitLevel::Kind;
+                holds(kind, || format!("{name} is paused by itself and no kind"))?;
+                paused.entry(gate.key.tenant).or_default().insert(gate.key.name.clone());
+            }
             let owner = match gate.key.level {
                 LimitLevel::Queue => {
                     let queues = &self.tenants[gate.key.tenant as usize].queues;
@@ -71,6 +77,10 @@ impl Core {
                 _ => gate.key.tenant,
             };
             same(&format!("owner of {name}"), gate.owner, owner)?;
+        }
+        for (number, tenant) in self.tenants.iter().enumerate() {
+            let counted = paused.remove(&(number as u32)).unwrap_or_default();
+            same("paused kinds", &tenant.paused_kinds, &counted)?;
         }
         same("timers of limiters", &self.gate_timers, &timers)?;
         same("what may refuse", self.limited as usize, limited)

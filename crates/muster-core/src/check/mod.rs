@@ -87,6 +87,7 @@ impl Core {
                 && route.kind == spec.kind
                 && route.version == spec.schema_version
                 && route.labels == spec.options.required_labels
+                && route.preferred == spec.options.preferred_labels
                 && lane.limits == spec.options.limits
                 && tenant.row.name == spec.tenant;
             holds(alike, || format!("job {id} is in another's lane"))?;

@@ -4,7 +4,7 @@ use crate::core::Core;
 use crate::defect::Defect;
 use crate::gate::{CLUSTER, Gate};
 use crate::gcra;
-use crate::ids::Timestamp;
+use crate::ids::{Name, Timestamp};
 use crate::lane::{Lane, Stand};
 use crate::limit::LimitLevel;
 
@@ -19,9 +19,16 @@ impl Core {
     }
 
     pub(crate) fn is_paused(&self, gate: &Gate) -> bool {
-        gate.key.level == LimitLevel::Queue
-            && !self.has(Defect::PauseIgnored)
-            && self.queues.get(gate.owner).is_some_and(|queue| queue.paused)
+        !self.has(Defect::PauseIgnored) && self.pause_note(gate).is_some()
+    }
+
+    /// Why an operator lets nothing start through this gate, if one does so.
+    pub(crate) fn pause_note<'a>(&'a self, gate: &'a Gate) -> Option<&'a Name> {
+        if gate.key.level == LimitLevel::Queue {
+            let queue = self.queues.get(gate.owner).filter(|queue| queue.paused);
+            return queue.map(|queue| &queue.note);
+        }
+        gate.paused.as_ref()
     }
 
     pub(crate) fn is_full(&self, gate: &Gate) -> bool {

@@ -1,6 +1,7 @@
 //! What can be asked of the state.
 
 mod explain;
+mod kinds;
 mod limits;
 mod orders;
 

@@ -14,6 +14,7 @@ mod effort;
 mod facts;
 mod fairness;
 mod model;
+mod priority;
 mod resolve;
 mod run;
 mod script;

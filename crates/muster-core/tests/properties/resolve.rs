@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use muster_core::{
-    AttemptOutcome, AttemptReport, Backoff, Command, JobError, JobId, JobLimits, JobOptions, JobSpec, JobState,
-    KindVersions, LimitKey, LimitLevel, LimitRule, LimitSelector, Name, OrderingKey, OrderingPolicy, Origin, Payload,
-    Priority, Quota, RateLimit, RequestId, SessionId, SessionSpec, TenantSettings, WorkerClass,
+    AGING_STRICT, AttemptOutcome, AttemptReport, Backoff, Command, JobError, JobId, JobLimits, JobOptions, JobSpec,
+    JobState, KindVersions, LimitKey, LimitLevel, LimitRule, LimitSelector, Name, OrderingKey, OrderingPolicy, Origin,
+    Payload, Priority, Quota, RateLimit, RequestId, SessionId, SessionSpec, TenantSettings, WorkerClass,
 };
 
 use crate::model::Model;
@@ -195,6 +195,27 @@ pub fn founding() -> Vec<Command> {
     commands
 }
 
+/// A job of tenant `default` with nothing special.
+pub fn plain_job(id: JobId) -> JobSpec {
+    JobSpec {
+        id,
+        tenant: name(TENANTS[0]),
+        queue: name(QUEUES[0]),
+        kind: name("mail"),
+        schema_version: 1,
+        payload: Payload::default(),
+        priority: Priority::Normal,
+        available_at: 0,
+        idempotency_key: None,
+        options: JobOptions::default(),
+        ordering: None,
+        metadata: vec![],
+        seed: 0,
+        origin: Origin::Api,
+        history_searched: u64::MAX,
+    }
+}
+
 impl Resolver {
     /// Spread over the whole range, so that the order of ids is not the order of acceptance.
     fn mint(&mut self) -> u128 {
@@ -255,6 +276,7 @@ impl Resolver {
                 expires_in: job.expires,
                 required_labels: if job.labelled { vec![label()] } else { vec![] },
                 limits: limits(job),
+                preferred_labels: if job.prefers { vec![label()] } else { vec![] },
             },
             ordering: job.ordering.map(|(key, strict)| OrderingKey {
                 key: name(ORDERING_KEYS[key]),
@@ -432,10 +454,14 @@ impl Resolver {
                 tenant,
                 weight,
                 quota,
+                aging,
                 create_only,
             } => self.request(Command::SetTenant {
                 name: name(TENANTS[*tenant]),
-                settings: settings(*weight, *quota),
+                settings: TenantSettings {
+                    aging: [30_000, 0, AGING_STRICT, AGING_STRICT - 1][*aging],
+                    ..settings(*weight, *quota)
+                },
                 create_only: *create_only,
             }),
             Act::SetLimit {
@@ -476,6 +502,25 @@ impl Resolver {
                 paused: *paused,
                 note: name("by script"),
             }),
+            Act::PauseKind { tenant, kind, paused } => self.request(Command::PauseKind {
+                tenant: name(TENANTS[*tenant]),
+                kind: name(KINDS[*kind]),
+                paused: *paused,
+                note: name("by script"),
+            }),
+            Act::SetPriority {
+                picks,
+                priority,
+                by_other,
+            } => {
+                let first = pick(&model.jobs, picks[0])?.spec.tenant.clone();
+                let jobs = picks.iter().filter_map(|at| pick(&model.jobs, *at));
+                self.request(Command::SetPriority {
+                    tenant: if *by_other { name("acme") } else { first },
+                    jobs: jobs.map(|job| job.spec.id).collect(),
+                    priority: Priority::ALL[*priority],
+                })
+            }
             Act::Tick => Command::Tick,
             Act::Level(level) => Command::SetLevel { level: *level },
             Act::Bootstrap(cluster) => Command::Bootstrap {

@@ -39,6 +39,8 @@ pub struct Job {
     pub timeout: u64,
     pub expires: u64,
     pub labelled: bool,
+    /// It prefers workers with the label.
+    pub prefers: bool,
     pub key: Option<u8>,
     pub seed: u64,
     pub cost: u32,
@@ -110,6 +112,7 @@ pub enum Act {
         tenant: usize,
         weight: u32,
         quota: usize,
+        aging: usize,
         create_only: bool,
     },
     SetLimit {
@@ -130,6 +133,16 @@ pub enum Act {
         queue: usize,
         paused: bool,
     },
+    PauseKind {
+        tenant: usize,
+        kind: usize,
+        paused: bool,
+    },
+    SetPriority {
+        picks: Vec<usize>,
+        priority: usize,
+        by_other: bool,
+    },
     Tick,
     Bootstrap(u8),
     Level(u32),
@@ -147,7 +160,7 @@ fn job() -> impl Strategy<Value = Job> {
         prop_oneof![4 => Just(0u64), 1 => 1..30_000u64],
     );
     let rest = (
-        prop::bool::weighted(0.15),
+        (prop::bool::weighted(0.15), prop::bool::weighted(0.2)),
         prop::option::weighted(0.2, 0..6u8),
         any::<u64>(),
         prop_oneof![4 => Just(1u32), 1 => 1..5u32],
@@ -166,7 +179,8 @@ fn job() -> impl Strategy<Value = Job> {
         max_crashes: budget.1,
         timeout: budget.2,
         expires: budget.3,
-        labelled: rest.0,
+        labelled: rest.0.0,
+        prefers: rest.0.1,
         key: rest.1,
         seed: rest.2,
         cost: rest.3,
@@ -206,8 +220,10 @@ fn act() -> impl Strategy<Value = Act> {
         1 => pick().prop_map(Act::Close),
         1 => pick().prop_map(Act::Lose),
         1 => pick().prop_map(Act::Vouch),
-        2 => (0..4usize, 0..400u32, 0..7usize, prop::bool::weighted(0.2)).prop_map(
-            |(tenant, weight, quota, create_only)| Act::SetTenant { tenant, weight, quota, create_only }
+        2 => (0..4usize, 0..400u32, 0..7usize, 0..4usize, prop::bool::weighted(0.2)).prop_map(
+            |(tenant, weight, quota, aging, create_only)| {
+                Act::SetTenant { tenant, weight, quota, aging, create_only }
+            }
         ),
         3 => (0..5usize, 0..5usize, 0..6usize, 0..5usize, 0..4u32).prop_map(
             |(level, tenants, names, rate, concurrency)| Act::SetLimit { level, tenants, names, rate, concurrency }
@@ -216,6 +232,10 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..3usize, 0..3usize).prop_map(|(tenant, key)| Act::OpenKey { tenant, key }),
         1 => pick().prop_map(Act::ReleaseOrder),
         1 => (0..3usize, 0..2usize, any::<bool>()).prop_map(|(tenant, queue, paused)| Act::Pause { tenant, queue, paused }),
+        1 => (0..3usize, 0..3usize, any::<bool>())
+            .prop_map(|(tenant, kind, paused)| Act::PauseKind { tenant, kind, paused }),
+        2 => (vec(pick(), 1..4), 0..5usize, prop::bool::weighted(0.1))
+            .prop_map(|(picks, priority, by_other)| Act::SetPriority { picks, priority, by_other }),
         6 => Just(Act::Tick),
         1 => (0..2u8).prop_map(Act::Bootstrap),
         2 => pick().prop_map(Act::Repeat),

@@ -160,6 +160,8 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
             })
             .sum(),
         Command::Vouch { sessions } => sessions.len() * 17,
+        Command::SetPriority { jobs, .. } => jobs.len() * 17,
+        Command::Once { command, .. } => command_bytes(command),
         Command::OpenSession(spec) => {
             let class = &spec.class;
             let names = class
@@ -182,7 +184,9 @@ pub(crate) fn command_bytes(command: &Command) -> usize {
 }
 
 fn spec_bytes(spec: &JobSpec) -> usize {
-    let pairs = spec.metadata.iter().chain(&spec.options.required_labels);
+    let options = &spec.options;
+    let labels = options.required_labels.iter().chain(&options.preferred_labels);
+    let pairs = spec.metadata.iter().chain(labels);
     150 + spec.payload.data.len()
         + spec.tenant.len()
         + spec.queue.len()

@@ -4,6 +4,7 @@
 
 mod cluster;
 mod explain;
+mod kinds;
 mod limits;
 mod quotas;
 

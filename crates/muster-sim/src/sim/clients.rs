@@ -343,6 +343,7 @@ impl World<'_> {
                     Vec::new()
                 },
                 limits: job_limits(rng),
+                preferred_labels: Vec::new(),
             },
             ordering: ordering(rng),
             metadata: Vec::new(),
@@ -438,7 +439,8 @@ impl World<'_> {
             | Reply::Tenant(_)
             | Reply::Reported(_)
             | Reply::JoinToken { .. }
-            | Reply::ChangeBegun { .. } => Outcome::Ok(Answer::Done),
+            | Reply::ChangeBegun { .. }
+            | Reply::Prioritised { .. } => Outcome::Ok(Answer::Done),
             Reply::Enqueued(one) => Outcome::Ok(Answer::Enqueued(enqueued(&one))),
             Reply::EnqueuedMany(items) => {
                 let items = items.iter().map(|item| item.as_ref().ok().map(enqueued)).collect();

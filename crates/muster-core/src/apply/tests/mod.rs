@@ -1,8 +1,10 @@
 //! One line or block per rule; the property tests cover their combinations.
 
 mod explain;
+mod kinds;
 mod limits;
 mod orders;
+mod priorities;
 mod quotas;
 mod sessions;
 mod shares;

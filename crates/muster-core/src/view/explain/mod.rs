@@ -10,7 +10,6 @@ use crate::gcra;
 use crate::ids::{JobId, TenantId};
 use crate::job::JobState;
 use crate::lane::Stand;
-use crate::limit::LimitLevel;
 use crate::live::Job;
 use crate::order::{NO_ORDER, place};
 
@@ -106,7 +105,7 @@ impl Core {
             reasons.extend(self.pause_note(gate).map(|note| WaitReason::Paused {
                 level: gate.key.level,
                 name: gate.key.name.clone(),
-                note,
+                note: note.clone(),
             }));
             reasons.extend(self.limit_wait(gate, cost, parked).map(WaitReason::Limit));
         }
@@ -141,14 +140,6 @@ impl Core {
             waiting: self.waiting_at(gate),
             parked,
         })
-    }
-
-    /// Why nothing starts through this gate, if somebody paused what it is of.
-    fn pause_note(&self, gate: &Gate) -> Option<crate::ids::Name> {
-        if !self.is_paused(gate) || gate.key.level != LimitLevel::Queue {
-            return None;
-        }
-        self.queues.get(gate.owner).map(|queue| queue.note.clone())
     }
 }
 

@@ -6,7 +6,7 @@ use crate::explain::{ShareView, WorkerMatch};
 use crate::route::{Fit, fit};
 
 impl Core {
-    pub(super) fn worker_match(&self, lane: u32) -> WorkerMatch {
+    pub(in crate::view) fn worker_match(&self, lane: u32) -> WorkerMatch {
         let lane = &self.lanes[lane];
         let route = &self.routes.get(lane.route).key;
         let tenant = &self.tenants[lane.tenant as usize].row.name;
@@ -29,6 +29,9 @@ impl Core {
                     *count += sessions;
                 }
             }
+        }
+        if lane.classes.is_empty() {
+            return found;
         }
         for (_, session) in self.sessions.iter() {
             if lane.classes.contains(&session.class) {

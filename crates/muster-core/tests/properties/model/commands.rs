@@ -151,6 +151,42 @@ impl Model {
                 }
                 expect(*reply == Reply::Done, "Done", reply)
             }
+            Command::PauseKind {
+                tenant, kind, paused, ..
+            } => {
+                if self.tenant(tenant).is_none() {
+                    return expect(
+                        matches!(reply, Reply::Refused(Refusal::UnknownTenant(_))),
+                        "UnknownTenant",
+                        reply,
+                    );
+                }
+                let kind = (tenant.clone(), kind.clone());
+                self.paused_kinds.retain(|other| *other != kind);
+                if *paused {
+                    self.paused_kinds.push(kind);
+                }
+                expect(*reply == Reply::Done, "Done", reply)
+            }
+            Command::SetPriority { tenant, jobs, priority } => {
+                let Some(tenant) = self.tenant(tenant).map(|tenant| tenant.id) else {
+                    return Err("jobs have tenants".to_owned());
+                };
+                let index = self.index;
+                let mut changed = 0;
+                for id in jobs {
+                    let job = self.jobs.iter_mut().find(|job| job.spec.id == *id);
+                    let Some(job) = job.filter(|job| job.is_live() && job.tenant == tenant) else {
+                        continue;
+                    };
+                    changed += u32::from(job.spec.priority != *priority);
+                    if job.spec.priority != *priority {
+                        job.changed = index;
+                    }
+                    job.spec.priority = *priority;
+                }
+                expect(*reply == Reply::Prioritised { changed }, "Prioritised", reply)
+            }
             Command::Tick => {
                 self.tick();
                 expect(*reply == Reply::Done, "Done", reply)
@@ -251,7 +287,8 @@ impl Model {
         create_only: bool,
         reply: &Reply,
     ) -> Check {
-        if !(1..=10_000).contains(&settings.weight) {
+        let ages = settings.aging <= 31 * 86_400_000 || settings.aging == muster_core::AGING_STRICT;
+        if !(1..=10_000).contains(&settings.weight) || !ages {
             return expect(
                 matches!(reply, Reply::Refused(Refusal::OutOfRange { .. })),
                 "OutOfRange",

@@ -98,6 +98,7 @@ impl Model {
         }
         self.same_limits(core)?;
         self.same_orders(core)?;
+        self.same_kinds(core)?;
         self.same_explanations(core)?;
         self.same_sessions(core)
     }
@@ -260,6 +261,57 @@ impl Model {
             let holders = core.holders(limiter.level, tenant, &limiter.name, None, 1_000, 1_000).0;
             if holders.len() as u64 != running {
                 return Err(format!("{limiter:?} is held by {holders:?}, the model has {running}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn same_kinds(&self, core: &Core) -> Check {
+        for tenant in &self.tenants {
+            let shown = core.kinds(tenant.id, "", 100);
+            let paused: Vec<_> = shown
+                .iter()
+                .filter(|kind| kind.paused.is_some())
+                .map(|kind| &kind.name)
+                .collect();
+            let mut wanted: Vec<_> = self
+                .paused_kinds
+                .iter()
+                .filter(|(of, _)| *of == tenant.name)
+                .map(|(_, kind)| kind)
+                .collect();
+            wanted.sort();
+            if paused != wanted {
+                return Err(format!("paused kinds {paused:?}, the model has {wanted:?}"));
+            }
+            for kind in &shown {
+                let of_kind = || {
+                    self.jobs
+                        .iter()
+                        .filter(|job| job.tenant == tenant.id && job.is_live() && job.spec.kind == kind.name)
+                };
+                let running = of_kind().filter(|job| job.lease.is_some()).count() as u64;
+                let available = of_kind().filter(|job| job.state() == JobState::Available).count() as u64;
+                if (kind.running, kind.available) != (running, available) {
+                    return Err(format!(
+                        "{kind:?}; the model has {running} running, {available} available"
+                    ));
+                }
+            }
+            let groups = core.unroutable_of(tenant.id, 0, 1_000).0;
+            let told: u64 = groups.iter().map(|group| group.jobs).sum();
+            let lost = |job: &&Job| {
+                job.tenant == tenant.id
+                    && job.is_live()
+                    && job.state() == JobState::Available
+                    && !self
+                        .sessions
+                        .iter()
+                        .any(|session| session.open && job.matches(&session.spec.class))
+            };
+            let wanted = self.jobs.iter().filter(lost).count() as u64;
+            if told != wanted {
+                return Err(format!("{groups:?} are unroutable, the model has {wanted}"));
             }
         }
         Ok(())

@@ -64,17 +64,15 @@ impl Model {
         if has(|reason| *reason == WaitReason::NoSlot) != no_slot {
             return Some("the slots");
         }
-        let paused = |reason: &WaitReason| {
-            matches!(
-                reason,
-                WaitReason::Paused {
-                    level: LimitLevel::Queue,
-                    ..
-                }
-            )
+        let paused = |wanted| {
+            let mut paused = explained.reasons.iter();
+            paused.any(|reason| matches!(reason, WaitReason::Paused { level, .. } if *level == wanted))
         };
-        if has(paused) != self.is_paused(job) {
+        if paused(LimitLevel::Queue) != self.queue_is_paused(job) {
             return Some("its queue");
+        }
+        if paused(LimitLevel::Kind) != self.kind_is_paused(job) {
+            return Some("its kind");
         }
         if state != JobState::Available {
             return None;
@@ -93,6 +91,7 @@ impl Model {
                     == (&job.spec.tenant, &job.spec.queue, &job.spec.kind)
                 && other.spec.schema_version == job.spec.schema_version
                 && own.required_labels == other_options.required_labels
+                && own.preferred_labels == other_options.preferred_labels
                 && own.limits == other_options.limits
         };
         let before = self.jobs.iter().filter(alike);

@@ -40,6 +40,8 @@ pub struct Model {
     pub sessions: Vec<Session>,
     /// Paused queues.
     pub paused: Vec<(Name, Name)>,
+    /// Paused kinds.
+    pub paused_kinds: Vec<(Name, Name)>,
     /// The rule book.
     pub rules: Vec<LimitRule>,
     /// What was taken of rates.
@@ -210,7 +212,16 @@ impl Model {
     }
 
     pub fn is_paused(&self, job: &Job) -> bool {
+        self.queue_is_paused(job) || self.kind_is_paused(job)
+    }
+
+    pub fn queue_is_paused(&self, job: &Job) -> bool {
         self.paused.contains(&(job.spec.tenant.clone(), job.spec.queue.clone()))
+    }
+
+    pub fn kind_is_paused(&self, job: &Job) -> bool {
+        self.paused_kinds
+            .contains(&(job.spec.tenant.clone(), job.spec.kind.clone()))
     }
 }
 
