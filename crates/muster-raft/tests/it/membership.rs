@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Cluster, enqueue, eventually, has, soon};
+use crate::common::{Cluster, enqueue, eventually, has, soon};
 use muster_core::{
     ChangeOutcome, ClusterCommand, ClusterRefusal, Command, EndedChange, MembershipChange, NodeId, Refusal, Reply,
 };

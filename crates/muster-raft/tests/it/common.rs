@@ -1,6 +1,6 @@
 //! Clusters of nodes in this process, over loopback, with real stores in a temporary directory.
 
-#![allow(dead_code, missing_docs, clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;

@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
-
 use std::time::Duration;
 
-use common::{Cluster, enqueue, has, soon, start};
+use crate::common::{Cluster, enqueue, eventually, has, soon, start};
 use muster_raft::{Error, RaftOptions};
 use muster_store::{Identity, Store, StoreOptions};
 
@@ -30,7 +28,7 @@ async fn a_new_cluster_waits_for_all_members() {
     let alone = tokio::time::timeout(Duration::from_secs(1), start(options, listener, dir.clone())).await;
     assert!(alone.is_err(), "a lone node must not form a cluster");
     // The store of the abandoned start closes with its thread.
-    common::eventually("the data directory", || {
+    eventually("the data directory", || {
         Store::open(StoreOptions::new(dir.clone()))
             .is_ok_and(|store| store.identity().is_none() && store.close().is_ok())
     })

@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use common::{Cluster, Node, enqueue, eventually, has, soon, start_store};
+use crate::common::{Cluster, Node, enqueue, eventually, has, soon, start_store};
 use muster_core::NodeId;
 use muster_proto::peer as wire;
 use muster_proto::peer::peer_client::PeerClient;

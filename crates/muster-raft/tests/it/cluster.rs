@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Cluster, PATIENCE, enqueue, enqueue_command, eventually, has, job, soon};
+use crate::common::{Cluster, PATIENCE, enqueue, enqueue_command, eventually, has, job, soon};
 use muster_core::{Command, Reply, SessionId};
 use muster_raft::{Error, ProposeError, Role};
 use muster_store::{Store, StoreOptions};
