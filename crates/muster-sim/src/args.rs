@@ -22,7 +22,7 @@ pub enum Command {
     Judge(Judge),
     /// Run the simulator. Exit status: 0 all good, 1 a seed failed.
     Run(Run),
-    /// Show that bugs put into the core are found. Exit status: 0 all found, 1 one was not.
+    /// Show that bugs put in on purpose are found. Exit status: 0 all found, 1 one was not.
     #[cfg(feature = "seeded-bugs")]
     Defects(Defects),
     /// Make the page of evidence from its records.
@@ -111,6 +111,9 @@ pub struct Defects {
     /// Calls of clients in each run.
     #[arg(long, default_value_t = 1_000)]
     pub commands: u64,
+    /// Most seconds spent on each; a bug that was not found by then counts as not found, and the next one follows.
+    #[arg(long, default_value_t = 60)]
+    pub budget: u64,
     /// These bugs alone, by name.
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,

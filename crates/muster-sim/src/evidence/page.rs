@@ -178,17 +178,20 @@ fn defects(page: &mut String, campaigns: &[Campaign]) {
     let Some((campaign, defects)) = last else { return };
     line!(page, "\n## Bugs put in on purpose\n");
     let found = |defect: &&DefectFound| defect.history.is_some();
-    let twice = |defect: &&DefectFound| defect.history.as_ref().is_some_and(|found| found.by.len() > 1);
+    let checkers = |defect: &DefectFound| defect.history.as_ref().map_or(0, |found| found.by.len());
+    let twice = |defect: &&DefectFound| checkers(defect) > 1;
+    let recounted = |defect: &&DefectFound| checkers(defect) == 1 && defect.recounts.is_some();
     line!(
         page,
-        "`{}`, {}, {}: {} of {} found by checkers of the history or because the run stopped, {} of them by two or more; the\nrecounts \
-         inside the simulator, which no real cluster has, are counted apart.\n",
+        "`{}`, {}, {}: {} of {} found by checkers of the history or because the run stopped, {} of them by two or more, {} others by one\nand by \
+         recounts inside the simulator, which no real cluster has and which are therefore counted apart.\n",
         campaign.command,
         campaign.commit,
         campaign.day,
         defects.iter().filter(found).count(),
         defects.len(),
         defects.iter().filter(twice).count(),
+        defects.iter().filter(recounted).count(),
     );
     table(
         page,

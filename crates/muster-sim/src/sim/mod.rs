@@ -29,6 +29,8 @@ pub use crate::sim::world::Stats;
 
 /// Simulated time after which a run is given up.
 const GIVE_UP: Micros = 3 * DRAIN_BOUND;
+/// Beats between two looks at whether everything is drained.
+const LOOK_EVERY: u64 = 20;
 
 /// What came of a run.
 pub struct Outcome {
@@ -132,15 +134,19 @@ impl World<'_> {
         self.note(|at| Record::Healed { at });
         self.resume_queues();
         let bound = self.now + DRAIN_BOUND;
-        while self.now < bound {
+        let mut looked = self.beats;
+        while self.now < bound && self.failures.is_empty() {
             self.step();
-            if self.beats.is_multiple_of(20) {
-                if self.drained() {
-                    return;
-                }
-                if let Some(leader) = self.able_leader() {
-                    self.release_orders(leader);
-                }
+            // Once in that many beats, not at every step until the next beat: a look makes steps of its own.
+            if self.beats < looked + LOOK_EVERY {
+                continue;
+            }
+            looked = self.beats;
+            if self.drained() {
+                return;
+            }
+            if let Some(leader) = self.able_leader() {
+                self.release_orders(leader);
             }
         }
     }

@@ -23,6 +23,10 @@ pub(crate) const EPOCH_MS: u64 = 1_700_000_000_000;
 /// Longest time from the last fault until everything is done.
 pub(crate) const DRAIN_BOUND: Micros = 600_000_000;
 
+/// Steps after which a run is given up: so many, and more for each call. A run that never drains stays far below.
+const STEPS_MAX: u64 = 20_000_000;
+const STEPS_PER_CALL_MAX: u64 = 1_000;
+
 /// Who waits for the answer to a command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Origin {
@@ -133,6 +137,7 @@ pub(crate) struct World<'w> {
     pub(crate) now: Micros,
     queue: BinaryHeap<Due>,
     sequence: u64,
+    steps: u64,
     pub(crate) rng: Rng,
     pub(crate) nodes: Vec<Node>,
     pub(crate) log: Vec<Rc<Entry>>,
@@ -190,6 +195,7 @@ impl<'w> World<'w> {
             now: 0,
             queue: BinaryHeap::new(),
             sequence: 0,
+            steps: 0,
             rng: Rng::new(mix(options.seed) ^ 0x5eed),
             nodes: (0..nodes).map(|number| Node::new(number, chosen)).collect(),
             log: Vec::new(),
@@ -261,6 +267,10 @@ impl<'w> World<'w> {
             return false;
         };
         self.now = due.at;
+        self.steps += 1;
+        if self.steps == STEPS_MAX + STEPS_PER_CALL_MAX * self.options.calls {
+            self.failures.push(format!("no end: after {} steps", self.steps));
+        }
         self.trace = mix(self.trace ^ due.at ^ due.sequence << 40);
         match due.what {
             What::Beat => self.beat(),
