@@ -82,6 +82,8 @@ pub struct Core {
     pub(crate) cluster: Cluster,
     pub(crate) requests: Requests,
     pub(crate) live: LiveCounts,
+    /// Bytes of all live jobs, their last failures among them.
+    pub(crate) job_bytes: u64,
     pub(crate) dirty: Dirty,
     pub(crate) effects: Effects,
     pub(crate) entry: Entry,
@@ -162,6 +164,7 @@ impl Core {
             cluster: Cluster::default(),
             requests: Requests::default(),
             live: LiveCounts::default(),
+            job_bytes: 0,
             dirty: Dirty::default(),
             effects: Effects::default(),
             entry: Entry::default(),

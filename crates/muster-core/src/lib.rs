@@ -32,6 +32,7 @@ mod level;
 mod life;
 mod limit;
 mod live;
+mod memory;
 mod order;
 mod query;
 mod quota;

@@ -41,6 +41,7 @@ impl Core {
         }
         self.ids.insert(id, number);
         let bytes = self.jobs[number].spec.bytes();
+        self.job_bytes += self.jobs[number].bytes();
         let owner = &mut self.tenants[tenant as usize];
         owner.jobs.insert(id, number);
         owner.bytes += bytes;
@@ -200,6 +201,7 @@ impl Core {
         let tenant = &mut self.tenants[tenant_number as usize];
         tenant.jobs.remove(&id);
         tenant.bytes -= job.spec.bytes();
+        self.job_bytes -= job.bytes();
         let totals = &mut tenant.row.totals;
         match state {
             JobState::Succeeded => totals.succeeded += 1,
@@ -240,6 +242,9 @@ impl Core {
 
     /// Keeps the last failure with the job.
     pub(crate) fn set_error(&mut self, number: u32, error: JobError) {
-        self.jobs[number].rare().error = Some(error);
+        let job = &mut self.jobs[number];
+        self.job_bytes -= job.bytes();
+        job.rare().error = Some(error);
+        self.job_bytes += job.bytes();
     }
 }

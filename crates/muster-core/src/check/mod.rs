@@ -179,6 +179,8 @@ impl Core {
             *queues.entry(lane.queue).or_default().of(job.state) += 1;
         }
         same("live jobs", self.live, all)?;
+        let all_bytes: u64 = self.jobs.iter().map(|(_, job)| job.bytes()).sum();
+        same("bytes of live jobs", self.job_bytes, all_bytes)?;
         let mut named = 0;
         for (number, tenant) in self.tenants.iter().enumerate() {
             let name = &tenant.row.name;
