@@ -3,12 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use muster_core::Core;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::time::Instant;
 
 use crate::consensus::{Checkpointed, read};
 use crate::context::Context;
 use crate::options::CheckpointOptions;
 use crate::task::OwnedTask;
+
+/// Memory of new jobs that ends a pause early. A checkpoint takes several times what it writes, and a burst of large jobs
+/// would make it as large as all of them.
+const GROWN_MAX: u64 = 16 << 20;
+/// Shortest time between two looks at it.
+const LOOK_MIN: Duration = Duration::from_millis(10);
 
 /// What the checkpointer hears.
 #[derive(Debug)]
@@ -79,11 +87,24 @@ impl Actor for Checkpointer {
 
 impl CheckpointerState {
     fn rest(&mut self, myself: ActorRef<CheckpointerMsg>) {
-        let pause = self.pause;
+        let (context, pause) = (Arc::clone(&self.context), self.pause);
         self.task = Some(OwnedTask::spawn(async move {
-            tokio::time::sleep(pause).await;
+            rest(&context, pause).await;
             let _ = myself.cast(CheckpointerMsg::Due);
         }));
+    }
+}
+
+/// Waits until the pause is over, or so many new jobs have come that it should be.
+async fn rest(context: &Context, pause: Duration) {
+    let taken = || read(context.consensus.as_ref(), Core::memory).unwrap_or(0);
+    let (before, end) = (taken(), Instant::now() + pause);
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        tokio::time::sleep(left.min(context.options.checkpoint.pause_min.max(LOOK_MIN))).await;
+        if Instant::now() >= end || taken().saturating_sub(before) > GROWN_MAX {
+            return;
+        }
     }
 }
 

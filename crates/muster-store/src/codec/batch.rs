@@ -36,10 +36,16 @@ pub fn encode_batch(batch: &Batch) -> Result<Bytes> {
             packed[..HEADER].copy_from_slice(&[VERSION, LZ4]);
             packed[HEADER..PACKED_HEADER].copy_from_slice(&(body.len() as u32).to_le_bytes());
             packed.truncate(PACKED_HEADER + size);
-            return Ok(packed.into());
+            return Ok(fitted(packed));
         }
     }
-    Ok(out.into())
+    Ok(fitted(out))
+}
+
+/// Gives back the room that was not needed: the log's tail keeps these bytes for long, and counts only those that are used.
+fn fitted(mut bytes: Vec<u8>) -> Bytes {
+    bytes.shrink_to_fit();
+    bytes.into()
 }
 
 /// Decodes a batch. Hostile bytes give an error and allocate no more than a few times [`BATCH_BYTES_MAX`].

@@ -30,6 +30,21 @@ fn a_large_batch_is_packed_and_a_small_one_is_not() {
 }
 
 #[test]
+fn an_encoded_batch_takes_no_more_memory_than_it_counts() {
+    // Packed, it needs a fraction of what packing might have needed; plain, less than a buffer that grew by doubling.
+    let plain = Batch {
+        stamped_at: 1,
+        commands: vec![Command::Tick; 600],
+    };
+    for batch in [samples::batch(), plain] {
+        let bytes = encode_batch(&batch).unwrap();
+        let counted = bytes.len();
+        let taken = Vec::from(bytes).capacity();
+        assert!(taken <= counted + counted / 4, "{taken} bytes for {counted}");
+    }
+}
+
+#[test]
 fn an_unknown_version_names_both() {
     let mut bytes = encode_batch(&samples::batch()).unwrap().to_vec();
     bytes[0] = 9;
