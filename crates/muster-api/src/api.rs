@@ -33,6 +33,7 @@ struct Shared {
     calls: Gate,
     waits: Gate,
     streams: Gate,
+    job_bytes: Gate,
     stopping: CancellationToken,
 }
 
@@ -51,6 +52,7 @@ impl Api {
             calls: Gate::new("calls", options.calls_max, soon),
             waits: Gate::new("waiting calls", options.waits_max, Duration::from_secs(1)),
             streams: Gate::new("streams", options.streams_max, Duration::from_secs(1)),
+            job_bytes: Gate::new("bytes of new jobs", options.job_bytes_max, soon),
             node,
             backups,
             options,
@@ -84,6 +86,11 @@ impl Api {
 
     pub(crate) fn streams(&self) -> &Gate {
         &self.0.streams
+    }
+
+    /// Bounds what new jobs take while they are on their way into the log.
+    pub(crate) fn job_bytes(&self) -> &Gate {
+        &self.0.job_bytes
     }
 
     /// Done when the node stops.

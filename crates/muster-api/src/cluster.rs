@@ -72,6 +72,10 @@ impl Api {
             }),
             next_node_id,
             storage: Some(storage(&status)),
+            memory: Some(v1::JobsMemory {
+                used_bytes: status.memory.used,
+                limit_bytes: status.memory.limit,
+            }),
         }
     }
 

@@ -9,7 +9,7 @@ use crate::convert;
 use crate::errors::{Error, Violation};
 use crate::history::{self, Wanted};
 use crate::limits::{JOBS_BYTES_MAX, JOBS_MAX};
-use crate::quota::count_refused;
+use crate::quota::{count_refused, refused_for_load};
 use crate::reason::Reason;
 use crate::validate::{self, Context};
 
@@ -63,6 +63,10 @@ impl Api {
         jobs: Vec<v1::JobSpec>,
         all_or_nothing: bool,
     ) -> Result<Vec<Outcome>, Error> {
+        let _room = self
+            .job_bytes()
+            .enter_with(jobs.iter().map(weight).sum())
+            .inspect_err(|_| refused_for_load("arriving", jobs.len()))?;
         let view = self.tenant(&tenant, deadline).await?;
         // Read before the history is searched: what ends later, the core knows itself.
         let applied = self.raft().read(|core| core.meta().applied);
@@ -109,7 +113,7 @@ impl Api {
     ) -> Result<(), Error> {
         for _ in 0..SEARCHES_MAX {
             pending = self.search(pending, outcomes).await?;
-            pending = self.refuse_over_quota(pending, outcomes);
+            pending = self.refuse_without_room(pending, outcomes);
             if pending.wanted.is_empty() {
                 return Ok(());
             }
@@ -182,20 +186,21 @@ pub(crate) struct Pending {
 
 impl Pending {
     /// Notes what stands against some of the jobs; the others stay, unless all or none are to be accepted.
-    pub(crate) fn refuse(self, refusals: Vec<Option<Refusal>>, outcomes: &mut [Option<Outcome>]) -> Self {
-        let first = refusals.iter().position(Option::is_some);
+    pub(crate) fn refuse(self, errors: Vec<Option<Error>>, outcomes: &mut [Option<Outcome>]) -> Self {
+        let first = errors.iter().position(Option::is_some);
         let first = first.filter(|_| self.all_or_nothing).map(|at| self.positions[at]);
-        let other = first.map(|position| Refusal::OtherItemRefused {
-            item: u32::try_from(position).unwrap_or(u32::MAX),
+        let other = first.map(|position| {
+            let item = u32::try_from(position).unwrap_or(u32::MAX);
+            Error::Refused(Refusal::OtherItemRefused { item })
         });
         let mut rest = Self {
             wanted: Vec::with_capacity(self.wanted.len()),
             positions: Vec::new(),
             ..self
         };
-        for ((wanted, refusal), position) in self.wanted.into_iter().zip(refusals).zip(self.positions) {
-            if let Some(refusal) = refusal.or_else(|| other.clone()) {
-                outcomes[position] = Some(Err(refusal.into()));
+        for ((wanted, error), position) in self.wanted.into_iter().zip(errors).zip(self.positions) {
+            if let Some(error) = error.or_else(|| other.clone()) {
+                outcomes[position] = Some(Err(error));
             } else {
                 rest.wanted.push(wanted);
                 rest.positions.push(position);
@@ -267,6 +272,14 @@ pub(crate) fn check_size(field: &str, jobs: &[v1::JobSpec]) -> Result<(), Violat
     Ok(())
 }
 
+/// What a job weighs on its way: its text and what is kept around it.
+fn weight(job: &v1::JobSpec) -> usize {
+    const BASE: usize = 512;
+    let payload = job.payload.as_ref().map_or(0, |payload| payload.data.len());
+    let metadata = job.metadata.iter().map(|(key, value)| key.len() + value.len());
+    BASE + payload + metadata.sum::<usize>()
+}
+
 /// One job's result.
 pub(crate) fn result(outcome: Outcome) -> v1::EnqueueResult {
     use v1::enqueue_result::Result as Of;
@@ -304,7 +317,7 @@ mod tests {
 
     #[test]
     fn one_refused_early_takes_the_others_along_only_if_none_is_to_be_left() {
-        let refusals = || vec![None, Some(Refusal::SessionClosed), None];
+        let refusals = || vec![None, Some(Error::Stopping), None];
         let mut outcomes = vec![None, None, None, None];
         let rest = pending(false).refuse(refusals(), &mut outcomes);
         assert_eq!((rest.wanted.len(), rest.positions), (2, vec![1, 3]));

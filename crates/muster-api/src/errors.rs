@@ -1,11 +1,10 @@
 //! What can go wrong with a call, and the one place where it becomes a gRPC status.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use muster_core::{ClusterRefusal, JobId, JobState, LimitSelector, Name, NodeId, Refusal};
 use muster_proto::v1;
-use muster_raft::{ProposeError, ReadError};
+use muster_raft::{ProposeError, ReadError, Waits};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -14,6 +13,8 @@ use crate::reason::{DOMAIN, Reason};
 
 /// How long a caller should wait before it repeats what an election or a full queue prevented.
 const RETRY_SOON: Duration = Duration::from_millis(100);
+/// The same of what waits for jobs to end.
+const RETRY_LATER: Duration = Duration::from_secs(1);
 
 /// Why a call, or one job of it, was not done.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -86,18 +87,26 @@ pub enum Error {
         now: String,
     },
     /// As much under way as is admitted.
-    #[error("the server has as many {what} under way as it admits ({limit})")]
+    #[error("this node has {value} {what} under way and admits {limit}")]
     Overloaded {
         /// Of what.
         what: &'static str,
+        /// How much is under way.
+        value: usize,
         /// The bound.
         limit: usize,
         /// When to try again.
         retry_after: Duration,
     },
-    /// The leader admits no more.
-    #[error("the leader has as much under way as it admits")]
-    LeaderOverloaded {
+    /// Too much waits for its turn, here or on the leader.
+    #[error("not done: {value} {what} wait for their turn already, and at most {limit} may")]
+    TooMuchWaits {
+        /// What is counted.
+        what: Waits,
+        /// How much of it waits.
+        value: u64,
+        /// How much of it may wait.
+        limit: u64,
         /// When to try again.
         retry_after: Duration,
     },
@@ -112,6 +121,49 @@ pub enum Error {
     /// The disks of a majority are full.
     #[error("not done: the disks of a majority of the nodes are full; reads go on, and writes will when there is room")]
     DiskFull {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Memory for live jobs is scarce, and the tenant holds too much of it.
+    #[error(
+        "not done: {free} of the {limit} bytes that memory_limit leaves for live jobs are free, so a tenant may hold {allowed}; tenant \
+         {tenant:?} holds {held} and asks for {wanted} more"
+    )]
+    MemoryShare {
+        /// The tenant.
+        tenant: Name,
+        /// Bytes that its live jobs take, about.
+        held: u64,
+        /// Bytes that the job would take.
+        wanted: u64,
+        /// Bytes that the tenant may hold as long as so little is free.
+        allowed: u64,
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that all live jobs may take.
+        limit: u64,
+    },
+    /// Live jobs take all the memory that they may.
+    #[error(
+        "not done: live jobs take {used} of the {limit} bytes that memory_limit leaves for them; new ones are taken when some have ended"
+    )]
+    MemoryFull {
+        /// Bytes that they take, about.
+        used: u64,
+        /// Bytes that they may take.
+        limit: u64,
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// Commands wait too long for their turn on the leader.
+    #[error(
+        "not done: commands wait {waited:?} for their turn on the leader, longer than lag_max of {lag_max:?}: it takes no new jobs"
+    )]
+    LeaderLate {
+        /// How long the first one waits.
+        waited: Duration,
+        /// How long they may wait.
+        lag_max: Duration,
         /// When to try again.
         retry_after: Duration,
     },
@@ -216,8 +268,9 @@ impl Error {
             Self::LeadNotTaken { .. } => Reason::LeadNotTaken,
             // Repeated so often that the caller is told to come back.
             Self::Refused(Refusal::SearchHistoryAgain { .. }) | Self::NotDone(_) | Self::Behind(_) => Reason::NotDone,
-            Self::Overloaded { .. } | Self::LeaderOverloaded { .. } => Reason::Overloaded,
+            Self::Overloaded { .. } | Self::TooMuchWaits { .. } | Self::LeaderLate { .. } => Reason::Overloaded,
             Self::DiskFull { .. } => Reason::DiskFull,
+            Self::MemoryShare { .. } | Self::MemoryFull { .. } => Reason::MemoryFull,
             Self::LevelUnsupported { .. } => Reason::LevelUnsupported,
             Self::Refused(Refusal::LevelFalls { .. }) => Reason::LevelFalls,
             Self::Refused(Refusal::QuotaExceeded { .. }) => Reason::QuotaExceeded,
@@ -236,8 +289,11 @@ impl Error {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Overloaded { retry_after, .. }
-            | Self::LeaderOverloaded { retry_after }
-            | Self::DiskFull { retry_after } => Some(*retry_after),
+            | Self::TooMuchWaits { retry_after, .. }
+            | Self::DiskFull { retry_after }
+            | Self::MemoryFull { retry_after, .. }
+            | Self::LeaderLate { retry_after, .. } => Some(*retry_after),
+            Self::MemoryShare { .. } => Some(RETRY_LATER),
             // What can never fit is not to be repeated.
             Self::Refused(Refusal::QuotaExceeded { excess, .. }) => {
                 (excess.retry_after > 0).then(|| Duration::from_millis(excess.retry_after))
@@ -268,48 +324,6 @@ impl Error {
             retry_after: self.retry_after().map(convert::duration),
         }
     }
-
-    /// Facts for programs.
-    fn facts(&self) -> HashMap<String, String> {
-        let pairs: Vec<(&str, String)> = match self {
-            Self::Invalid(violation) => vec![
-                ("field", violation.field.clone()),
-                ("value", violation.value.clone()),
-                ("allowed", violation.allowed.clone()),
-            ],
-            Self::TenantNotFound(name) | Self::Refused(Refusal::UnknownTenant(name) | Refusal::TenantExists(name)) => {
-                vec![("tenant", name.to_string())]
-            }
-            Self::JobNotFound(job) | Self::Refused(Refusal::UnknownJob(job)) => vec![("job", job.to_string())],
-            Self::JobNotDead { job, state } => {
-                vec![
-                    ("job", job.to_string()),
-                    ("state", convert::state_name(*state).to_owned()),
-                ]
-            }
-            Self::Refused(Refusal::Conflict { first, what }) => {
-                vec![("first_job", first.to_string()), ("field", what.to_string())]
-            }
-            Self::Refused(Refusal::OtherItemRefused { item }) => vec![("item", item.to_string())],
-            Self::Refused(Refusal::LevelFalls { current, asked }) => {
-                vec![("level", asked.to_string()), ("level_in_force", current.to_string())]
-            }
-            Self::Refused(Refusal::QuotaExceeded { tenant, excess }) => vec![
-                ("tenant", tenant.to_string()),
-                ("quota", excess.bound.as_str().to_owned()),
-                ("value", excess.value.to_string()),
-                ("limit", excess.limit.to_string()),
-            ],
-            Self::Overloaded { what, limit, .. } => vec![("what", (*what).to_owned()), ("limit", limit.to_string())],
-            Self::QuorumAtRisk { node, silent, .. } => {
-                vec![("node", node.to_string()), ("silent", format!("{silent:?}"))]
-            }
-            Self::CannotLead { node, .. } | Self::LeadNotTaken { node, .. } => vec![("node", node.to_string())],
-            Self::Refused(Refusal::Cluster(refusal)) => cluster_facts(refusal),
-            _ => Vec::new(),
-        };
-        pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-    }
 }
 
 fn cluster_reason(refusal: &ClusterRefusal) -> Reason {
@@ -327,25 +341,6 @@ fn cluster_reason(refusal: &ClusterRefusal) -> Reason {
         ClusterRefusal::NoSuchChange { .. } => Reason::NoSuchChange,
         ClusterRefusal::LastVoter { .. } | ClusterRefusal::LastUndrained { .. } => Reason::LastVoter,
         ClusterRefusal::NotVoter { .. } | ClusterRefusal::AlreadyVoter { .. } => Reason::WrongRole,
-    }
-}
-
-fn cluster_facts(refusal: &ClusterRefusal) -> Vec<(&'static str, String)> {
-    match refusal {
-        ClusterRefusal::NodeIdUsed { node, next } => vec![("node", node.to_string()), ("next", next.to_string())],
-        ClusterRefusal::ChangeUnderWay { id, change } => {
-            vec![("change_id", id.to_string()), ("change", change.to_string())]
-        }
-        ClusterRefusal::AddressTaken { address, node } => {
-            vec![("address", address.to_string()), ("node", node.to_string())]
-        }
-        ClusterRefusal::UnknownNode { node }
-        | ClusterRefusal::NodeRemoved { node, .. }
-        | ClusterRefusal::LastVoter { node }
-        | ClusterRefusal::LastUndrained { node }
-        | ClusterRefusal::NotVoter { node }
-        | ClusterRefusal::AlreadyVoter { node } => vec![("node", node.to_string())],
-        _ => Vec::new(),
     }
 }
 
@@ -392,8 +387,36 @@ impl From<ProposeError> for Error {
         match error {
             ProposeError::NotDone { reason } => Self::NotDone(reason),
             ProposeError::Unknown { reason } => Self::Unknown(reason),
-            ProposeError::Overloaded { retry_after } => Self::LeaderOverloaded { retry_after },
+            ProposeError::Overloaded {
+                what,
+                value,
+                limit,
+                retry_after,
+            } => Self::TooMuchWaits {
+                what,
+                value,
+                limit,
+                retry_after,
+            },
             ProposeError::DiskFull { retry_after } => Self::DiskFull { retry_after },
+            ProposeError::MemoryFull {
+                used,
+                limit,
+                retry_after,
+            } => Self::MemoryFull {
+                used,
+                limit,
+                retry_after,
+            },
+            ProposeError::Late {
+                waited,
+                lag_max,
+                retry_after,
+            } => Self::LeaderLate {
+                waited,
+                lag_max,
+                retry_after,
+            },
             // Commands already handed over may still take effect.
             ProposeError::Stopped => Self::Unknown("the node is shutting down".to_owned()),
         }
@@ -432,6 +455,7 @@ impl From<muster_node::Error> for Error {
             muster_node::Error::Drained => Self::Drained,
             muster_node::Error::TooManySessions { limit } => Self::Overloaded {
                 what: "worker sessions",
+                value: limit,
                 limit,
                 retry_after: Duration::from_secs(1),
             },
@@ -509,8 +533,23 @@ mod tests {
             "DISK_FULL",
             true,
         );
+        let memory_full = ProposeError::MemoryFull {
+            used: 1,
+            limit: 1,
+            retry_after: RETRY_LATER,
+        };
+        check(memory_full.into(), Code::ResourceExhausted, "MEMORY_FULL", true);
+        let late = ProposeError::Late {
+            waited: RETRY_LATER,
+            lag_max: RETRY_LATER,
+            retry_after: RETRY_SOON,
+        };
+        check(late.into(), Code::ResourceExhausted, "OVERLOADED", true);
         check(
             ProposeError::Overloaded {
+                what: Waits::Bytes,
+                value: 1,
+                limit: 1,
                 retry_after: RETRY_SOON,
             }
             .into(),

@@ -4,6 +4,7 @@
 
 mod admit;
 mod api;
+mod arriving;
 mod backup;
 mod cancel;
 mod cluster;
@@ -14,6 +15,7 @@ mod enqueue;
 mod enqueue_stream;
 mod errors;
 mod explain;
+mod facts;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
@@ -23,6 +25,7 @@ mod history;
 mod kinds;
 mod limits;
 mod list;
+mod memory;
 mod mint;
 mod options;
 mod orders;

@@ -17,6 +17,10 @@ pub struct ApiOptions {
     pub waits_max: usize,
     /// Open enqueue and worker streams. Default 10,000.
     pub streams_max: usize,
+    /// Bytes of new jobs that are under way on this node, from the end of their arrival to their answer, and as many of calls that
+    /// arrive. Default 128 MiB; follows from the memory that the process may take, so it is no key of the file.
+    #[serde(skip)]
+    pub job_bytes_max: usize,
 }
 
 impl Default for ApiOptions {
@@ -26,6 +30,7 @@ impl Default for ApiOptions {
             calls_max: 4_096,
             waits_max: 20_000,
             streams_max: 10_000,
+            job_bytes_max: 128 << 20,
         }
     }
 }

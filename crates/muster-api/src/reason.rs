@@ -115,6 +115,8 @@ reasons! {
     Overloaded "OVERLOADED" ResourceExhausted;
     /// The disks of a majority of the nodes are full.
     DiskFull "DISK_FULL" ResourceExhausted;
+    /// Live jobs take all the memory that they may, or the tenant holds too much of it.
+    MemoryFull "MEMORY_FULL" ResourceExhausted;
     /// Not done: no leader, or it could not take the call.
     NotDone "NOT_DONE" Unavailable;
     /// The lead was offered and not taken in time.

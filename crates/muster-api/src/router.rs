@@ -19,7 +19,9 @@ use tonic::transport::Server;
 use tonic::transport::server::Router;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::admit::Gate;
 use crate::api::{Answers, Api};
+use crate::arriving::Metered;
 use crate::health;
 use crate::limits::MESSAGE_BYTES_MAX;
 use crate::options::ApiOptions;
@@ -45,6 +47,11 @@ pub fn router(
     let (reporter, health) = tonic_health::server::health_reporter();
     tokio::spawn(health::follow(node.clone(), reporter, stopping.clone()));
     tokio::spawn(cancel_when_node_stops(node.clone(), stopping.clone()));
+    let arriving = Gate::new(
+        "bytes of calls that arrive",
+        options.job_bytes_max,
+        Duration::from_millis(100),
+    );
     let api = Api::new(node, backups, options, stopping);
     // `limit!` since the generated servers share no trait.
     macro_rules! limit {
@@ -63,7 +70,7 @@ pub fn router(
         .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?)
-        .add_service(limit!(JobServiceServer))
+        .add_service(Metered::new(limit!(JobServiceServer), arriving))
         .add_service(limit!(WorkerServiceServer))
         .add_service(limit!(QueueServiceServer))
         .add_service(limit!(KindServiceServer))

@@ -138,6 +138,9 @@ impl Failure {
                 "see muster tenant show; more fits when jobs have ended, or with a larger quota (muster tenant set)",
             );
         }
+        if error.reason().is_some_and(|reason| reason.reason == "MEMORY_FULL") {
+            return Some("see muster cluster status and muster tenant list; more fits when jobs have ended");
+        }
         Some(match error.code()? {
             Code::Unavailable => "check --address and that a majority of the nodes run (muster cluster status)",
             Code::NotFound => "check the name or id, and --tenant",

@@ -175,6 +175,10 @@ pub(crate) fn status(status: &ClusterStatus) -> Value {
             "disk_free_bytes": status.storage.disk_free_bytes,
             "disk_reserve_bytes": status.storage.disk_reserve_bytes,
         },
+        "memory": {
+            "used_bytes": status.memory.used_bytes,
+            "limit_bytes": status.memory.limit_bytes,
+        },
     })
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use muster_client::{
-    ClusterStatus, JobInfo, JoinTokenInfo, MemberLevel, MembershipChange, OrderingPolicy, QueueInfo, Stale,
+    ClusterStatus, JobInfo, JobsMemory, JoinTokenInfo, MemberLevel, MembershipChange, OrderingPolicy, QueueInfo, Stale,
     UpgradeInfo, WorkerInfo,
 };
 
@@ -316,6 +316,7 @@ pub(crate) fn status(status: &ClusterStatus) -> String {
         ),
         ("durability", status.durability.clone()),
         ("disk", disk(status)),
+        ("memory", memory(&status.memory)),
     ];
     if status.storage.refilling {
         lines.push((
@@ -357,6 +358,28 @@ fn disk(status: &ClusterStatus) -> String {
         match storage.room {
             "low" => ": NEARLY FULL",
             "out" => ": FULL, it accepts no entries",
+            _ => "",
+        }
+    )
+}
+
+/// What live jobs take of memory.
+fn memory(memory: &JobsMemory) -> String {
+    let JobsMemory {
+        used_bytes,
+        limit_bytes,
+    } = *memory;
+    if limit_bytes == 0 {
+        return format!("{} of live jobs, not bounded", human::size(used_bytes));
+    }
+    let part = u128::from(used_bytes) * 100 / u128::from(limit_bytes);
+    format!(
+        "{} of {} for live jobs, {part}%{}",
+        human::size(used_bytes),
+        human::size(limit_bytes),
+        match part {
+            100.. => ": FULL, new jobs are refused",
+            80.. => ": NEARLY FULL, the greediest tenants are refused",
             _ => "",
         }
     )
@@ -431,6 +454,20 @@ pub(crate) mod tests {
             "0190a5d2-0000-7000-8000-000000000001 | mail | send-email | dead | 3/3 | 2m5s ago | 1m ago | Timeout: no answer"
         );
         assert_eq!(JOBS.len(), job(&dead_job(), now).len());
+    }
+
+    #[test]
+    fn memory_that_runs_out_is_said() {
+        let say = |used_bytes, limit_bytes| {
+            memory(&JobsMemory {
+                used_bytes,
+                limit_bytes,
+            })
+        };
+        assert_eq!(say(512, 0), "512 B of live jobs, not bounded");
+        assert_eq!(say(1 << 30, 4 << 30), "1 GiB of 4 GiB for live jobs, 25%");
+        assert!(say(82, 100).ends_with("82%: NEARLY FULL, the greediest tenants are refused"));
+        assert!(say(100, 100).ends_with("100%: FULL, new jobs are refused"));
     }
 
     #[test]

@@ -61,6 +61,26 @@ pub struct ClusterStatus {
     pub next_node_id: u64,
     /// The data of the node that answered.
     pub storage: StorageInfo,
+    /// What live jobs take of memory.
+    pub memory: JobsMemory,
+}
+
+/// Memory of live jobs. Every node holds all of them, so the smallest node decides how much they may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct JobsMemory {
+    /// Bytes that they take, about.
+    pub used_bytes: u64,
+    /// Bytes that they may take; 0: not bounded. Nearly full, the greediest tenants are refused (`MEMORY_FULL`), in the end all.
+    pub limit_bytes: u64,
+}
+
+impl From<v1::JobsMemory> for JobsMemory {
+    fn from(memory: v1::JobsMemory) -> Self {
+        Self {
+            used_bytes: memory.used_bytes,
+            limit_bytes: memory.limit_bytes,
+        }
+    }
 }
 
 /// What a node says of its own data.
@@ -211,6 +231,7 @@ impl From<v1::GetStatusResponse> for ClusterStatus {
             last_change: status.last_change.map(MembershipChange::from),
             next_node_id: status.next_node_id,
             storage: status.storage.unwrap_or_default().into(),
+            memory: status.memory.unwrap_or_default().into(),
         }
     }
 }

@@ -67,7 +67,9 @@ mod worker;
 pub use admin::{NewTenant, Quota, TenantChange};
 pub use backup::{ArchiveInfo, BackupInfo, BackupProgress, BackupStatus};
 pub use client::{Client, ClientBuilder, DEFAULT_ATTEMPT_TIMEOUT, DEFAULT_DEADLINE};
-pub use cluster::{ClusterStatus, JoinToken, JoinTokenInfo, MemberInfo, MembershipChange, NewNode, StorageInfo};
+pub use cluster::{
+    ClusterStatus, JobsMemory, JoinToken, JoinTokenInfo, MemberInfo, MembershipChange, NewNode, StorageInfo,
+};
 pub use error::{Error, Reason, Result};
 pub use explain::{
     AttemptHolder, JobExplanation, LanePosition, LimitCause, LimitWait, OrderingWait, TenantShare, WaitReason,

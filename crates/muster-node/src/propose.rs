@@ -32,9 +32,12 @@ pub(crate) async fn insist(context: &Context, command: Command, until: Option<In
         let wait = match context.consensus.propose(command.clone(), deadline).await {
             Ok(reply) => return Answer::Reply(reply),
             Err(ProposeError::Stopped) => return Answer::None,
-            Err(ProposeError::Overloaded { retry_after } | ProposeError::DiskFull { retry_after }) => {
-                retry_after.clamp(pause, PAUSE_MAX)
-            }
+            Err(
+                ProposeError::Overloaded { retry_after, .. }
+                | ProposeError::DiskFull { retry_after }
+                | ProposeError::MemoryFull { retry_after, .. }
+                | ProposeError::Late { retry_after, .. },
+            ) => retry_after.clamp(pause, PAUSE_MAX),
             Err(_) => pause,
         };
         // Sessions of one node fail together when the leader goes; they should not come back together.

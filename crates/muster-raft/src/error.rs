@@ -291,8 +291,14 @@ pub enum ProposeError {
         reason: String,
     },
     /// Too much is waiting; no effect.
-    #[error("overloaded, retry after {retry_after:?}")]
+    #[error("overloaded: {value} {what} wait already, at most {limit} may, retry after {retry_after:?}")]
     Overloaded {
+        /// What is counted.
+        what: Waits,
+        /// How much of it waits.
+        value: u64,
+        /// How much of it may wait.
+        limit: u64,
         /// A wait that should help.
         retry_after: Duration,
     },
@@ -302,9 +308,56 @@ pub enum ProposeError {
         /// When to look again.
         retry_after: Duration,
     },
+    /// Live jobs take all the memory that they may; no effect. It goes on by itself when some have ended.
+    #[error("live jobs take {used} of the {limit} bytes of memory that they may, retry after {retry_after:?}")]
+    MemoryFull {
+        /// Bytes that they take, about.
+        used: u64,
+        /// Bytes that they may take.
+        limit: u64,
+        /// When to look again.
+        retry_after: Duration,
+    },
+    /// Commands wait too long for their turn on the leader, so that it takes no new jobs; no effect.
+    #[error(
+        "commands wait {waited:?} for their turn on the leader, longer than lag_max of {lag_max:?}, retry after {retry_after:?}"
+    )]
+    Late {
+        /// How long the first one waits.
+        waited: Duration,
+        /// How long they may wait.
+        lag_max: Duration,
+        /// When to look again.
+        retry_after: Duration,
+    },
     /// This node is shutting down. Commands already handed over may still take effect.
     #[error("the node is shutting down")]
     Stopped,
+}
+
+/// What is counted of the commands that wait for their reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waits {
+    /// Their number.
+    Commands,
+    /// Their size.
+    Bytes,
+}
+
+impl Waits {
+    /// For people and programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Commands => "commands",
+            Self::Bytes => "bytes of commands",
+        }
+    }
+}
+
+impl std::fmt::Display for Waits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// A read could not be made linearizable.

@@ -67,6 +67,11 @@ impl Facts {
         });
     }
 
+    /// Notes how much memory live jobs may take here.
+    pub(crate) fn set_jobs_memory(&self, bytes: u64) {
+        self.0.own.lock().jobs_memory = bytes;
+    }
+
     /// Notes hashes of this node's state.
     pub(crate) fn set_hashes(&self, hashes: Vec<wire::StateHash>) {
         self.0.own.lock().hashes = hashes;
@@ -86,6 +91,11 @@ impl Facts {
         let heard = self.0.heard.lock();
         let heard = heard.get(&node).filter(|heard| heard.at.elapsed() < FRESH)?;
         Some(heard.facts.clone())
+    }
+
+    /// How much memory live jobs may take on another node, by its last word: one that is away comes back with its bound.
+    pub(crate) fn jobs_memory(&self, node: NodeId) -> Option<u64> {
+        self.0.heard.lock().get(&node).map(|heard| heard.facts.jobs_memory)
     }
 
     /// Room of another node, as far as it is known.

@@ -171,6 +171,9 @@ fn messages_between_nodes_are_read_and_written_alike() {
             id: 5,
             outcome: wire::ProposeOutcome::DiskFull as i32,
             replies: Bytes::from_static(b"replies"),
+            limit: 7,
+            value: 8,
+            in_bytes: true,
         },
     );
     message(
@@ -204,6 +207,7 @@ fn messages_between_nodes_are_read_and_written_alike() {
             hashes: vec![wire::StateHash { index: 19, hash: 99 }],
             level_max: 2,
             version: "1.2.3".to_owned(),
+            jobs_memory: 30,
         },
     );
 }

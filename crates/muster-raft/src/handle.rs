@@ -17,6 +17,7 @@ use crate::error::{Error, ProposeError, ReadError};
 use crate::leadership::Lead;
 use crate::level::{MemberLevel, member_levels};
 use crate::membership::{HandOver, Membership, hand_over};
+use crate::memory::MemoryUse;
 use crate::node::{self, Seed, Started, VouchCall};
 use crate::options::{MemberConfig, RaftOptions};
 use crate::peer::{ask_hand_over, ask_progress, own_progress};
@@ -148,7 +149,7 @@ impl Raft {
     }
 
     /// Proposes commands, in order but not necessarily in one entry; one reply each. An error means that none, some or
-    /// all may have taken effect, except [`ProposeError::NotDone`] and [`ProposeError::Overloaded`]: none.
+    /// all may have taken effect, except those errors that say so: none.
     pub async fn propose_many(&self, commands: Vec<Command>, deadline: Instant) -> Result<Vec<Reply>, ProposeError> {
         self.0.parts.submitter.submit(commands, deadline).await
     }
@@ -324,7 +325,13 @@ impl Raft {
             answered,
             refilling: self.0.store.refilling(),
             space: self.0.store.space(),
+            memory: self.memory(),
         }
+    }
+
+    /// What live jobs take of memory, and what they may.
+    pub fn memory(&self) -> MemoryUse {
+        self.0.parts.memory.now()
     }
 
     /// What the programs of all members understand, as this node has heard from them lately.

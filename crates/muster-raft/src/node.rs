@@ -31,14 +31,15 @@ use crate::freshness::Confirmations;
 use crate::leadership::{Lead, watch_leadership};
 use crate::level::NewCluster;
 use crate::membership::{self, Membership};
+use crate::memory::{Memory, MemoryWatch};
 use crate::options::RaftOptions;
 use crate::peer::{Channels, Lane, MESSAGE_BYTES_MAX, Network, PeerServer, Running, session_out};
-use crate::proposer::{Call, Proposer, Submitter};
+use crate::proposer::{Call, Gates, Proposer, Submitter};
 use crate::purge::Purger;
 use crate::reads::{ReadCall, Reader, confirm};
 use crate::refill::Refill;
 use crate::role::Role;
-use crate::room::{Gate, RoomWatch};
+use crate::room::{self, RoomWatch};
 use crate::silence::report_silence;
 use crate::sink::ApplySink;
 use crate::storage::{Applied, Checkpointer, LogAdapter, Machine, MachineParts, Watches};
@@ -69,6 +70,7 @@ pub(crate) struct Started {
     pub(crate) fatal: Arc<watch::Sender<Option<Error>>>,
     pub(crate) cluster: u128,
     pub(crate) clock: Arc<ReplicatedClock>,
+    pub(crate) memory: Memory,
     pub(crate) archived: Arc<AtomicU64>,
     pub(crate) confirmations: Confirmations,
     /// To look at and change the membership.
@@ -172,6 +174,7 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
     let changed = watch::Sender::new(0);
     let watch_changes = changed.subscribe();
     let clock = Arc::new(ReplicatedClock::new());
+    let memory = Memory::new(options.jobs_memory);
     let book = HashBook::new(options.state_hash_every);
     let fatal = Arc::new(watch::Sender::new(None));
     let machine = Machine::new(MachineParts {
@@ -185,6 +188,7 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
             changed,
         },
         clock: clock.clone(),
+        memory: memory.clone(),
         book: book.clone(),
         node: options.node,
         level_max: options.level_max,
@@ -223,7 +227,8 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
     let (vouches, received_vouches) = mpsc::channel(64);
     let submitter = Submitter::new(&options, calls.clone());
     let witnesses = Witnesses::default();
-    let (facts, gate) = (Facts::new(options.level_max), Gate::default());
+    let (facts, gate) = (Facts::new(options.level_max), room::Gate::default());
+    facts.set_jobs_memory(memory.own());
     let parts = membership::Parts {
         options: options.clone(),
         raft: raft.clone(),
@@ -272,6 +277,7 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
         confirmations: Confirmations::default(),
         membership: parts,
         facts: facts.clone(),
+        memory: memory.clone(),
     };
     tokio::spawn(witnesses.watch(raft.clone(), stop.clone()));
     let room = RoomWatch {
@@ -283,6 +289,13 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
         lead: lead.subscribe(),
     };
     tokio::spawn(room.run(stop.clone()));
+    let watch = MemoryWatch {
+        node: options.node,
+        raft: raft.clone(),
+        facts: facts.clone(),
+        memory: memory.clone(),
+    };
+    tokio::spawn(watch.run(stop.clone()));
     let agreement = Agreement {
         node: options.node,
         raft: raft.clone(),
@@ -339,7 +352,10 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
             reads: received_reads,
             vouches: received_vouches,
         },
-        gate,
+        Gates {
+            room: gate,
+            memory: memory.clone(),
+        },
         &stop,
     );
     tokio::spawn(first_command(
@@ -413,7 +429,7 @@ fn spawn_tasks(
     options: &RaftOptions,
     channels: &Channels,
     received: Received,
-    gate: Gate,
+    gates: Gates,
     stop: &CancellationToken,
 ) {
     let raft = &handle.raft;
@@ -424,7 +440,7 @@ fn spawn_tasks(
         handle.lead.clone(),
         received.calls,
         handle.clock.clone(),
-        gate,
+        gates,
     );
     tokio::spawn(proposer.run(stop.clone()));
     let reader = Reader {

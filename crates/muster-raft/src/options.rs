@@ -7,6 +7,8 @@ use muster_core::NodeId;
 
 use crate::error::Error;
 use crate::join::JoinToken;
+use crate::memory::LIMIT_MIN;
+use crate::proposer::for_jobs;
 
 /// A node of the cluster as the configuration names it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,6 +72,10 @@ pub struct RaftOptions {
     pub waiting_commands_max: usize,
     /// Most bytes waiting on this node before callers are refused. Default 128 MiB.
     pub waiting_bytes_max: usize,
+    /// On the leader: new jobs are refused while commands wait longer than this for their turn. Default 1 s, from 100 ms.
+    pub lag_max: Duration,
+    /// Memory that live jobs may take, in bytes; the least of all members counts. At least 16 MiB; 0: not bounded. Default 0.
+    pub jobs_memory: u64,
 }
 
 impl RaftOptions {
@@ -95,6 +101,8 @@ impl RaftOptions {
             entries_in_flight_max: 4,
             waiting_commands_max: 65_536,
             waiting_bytes_max: 128 << 20,
+            lag_max: Duration::from_secs(1),
+            jobs_memory: 0,
         }
     }
 
@@ -163,8 +171,19 @@ impl RaftOptions {
         if self.command_bytes_max > 20 << 20 || self.entry_bytes > self.command_bytes_max {
             return invalid("command_bytes_max must be at most 20 MiB and at least entry_bytes".to_owned());
         }
-        if self.waiting_bytes_max < self.command_bytes_max || self.waiting_commands_max < self.entry_commands_max {
+        if for_jobs(self.waiting_bytes_max) < self.command_bytes_max
+            || for_jobs(self.waiting_commands_max) < self.entry_commands_max
+        {
             return invalid("the waiting limits must admit at least one full entry".to_owned());
+        }
+        if self.lag_max < Duration::from_millis(100) {
+            return invalid(format!("lag_max is {:?}, must be at least 100ms", self.lag_max));
+        }
+        if (1..LIMIT_MIN).contains(&self.jobs_memory) {
+            return invalid(format!(
+                "jobs_memory is {} bytes, must be 0 or at least 16 MiB",
+                self.jobs_memory
+            ));
         }
         Ok(())
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use muster_core::{LogIndex, NodeId};
 use muster_store::Space;
 
+use crate::memory::MemoryUse;
+
 /// Role of this node in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -74,4 +76,6 @@ pub struct RaftStatus {
     pub refilling: bool,
     /// Room on the disk of this node.
     pub space: Space,
+    /// What live jobs take of memory, and what they may.
+    pub memory: MemoryUse,
 }

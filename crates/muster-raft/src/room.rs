@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::facts::Facts;
 use crate::leadership::Lead;
+use crate::proposer::brings_jobs;
 use crate::types::OpenRaft;
 
 /// Between two looks at the disk.
@@ -31,7 +32,7 @@ const LASTING: Duration = Duration::from_secs(2);
 /// What refused callers are told to wait.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Which commands this node takes as the leader. Cheap to clone.
+/// Which commands this node takes as the leader, by the room on disks. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Gate(Arc<AtomicU8>);
 
@@ -40,22 +41,19 @@ impl Gate {
         self.0.store(room as u8, Ordering::Relaxed);
     }
 
+    /// Whether there is room for all.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
     /// Whether there is no room for these.
     pub(crate) fn refuses(&self, commands: &[Command]) -> bool {
         match self.0.load(Ordering::Relaxed) {
             0 => false,
-            1 => commands.iter().any(adds),
+            1 => brings_jobs(commands),
             _ => true,
         }
     }
-}
-
-/// Commands that bring new jobs. The others end what is there, or are few.
-fn adds(command: &Command) -> bool {
-    matches!(
-        command,
-        Command::Enqueue(_) | Command::EnqueueMany { .. } | Command::Redrive { .. }
-    )
 }
 
 /// Room of the cluster: the best that a majority of each set of voters has. Nodes of which nothing is known count as having

@@ -13,6 +13,7 @@ use muster_store::StoreOptions;
 use serde::Deserialize;
 
 use crate::Error;
+use crate::memory::MemoryPlan;
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 
@@ -86,6 +87,14 @@ pub struct RaftTable {
     pub log_keep: Duration,
     /// Entries between two hashes of the state that the nodes compare. Default 4096, from 1.
     pub state_hash_every: u64,
+    /// On the leader: new jobs are refused while commands wait longer than this for their turn. Default `"1s"`, at least `"100ms"`.
+    #[serde(with = "duration")]
+    pub lag_max: Duration,
+    /// Memory that the process is to stay below when more comes in than it can do: live jobs may take what log, cache and
+    /// buffers leave of it. The least of all nodes counts. Default: half of the memory of the machine or of its control group; `"0B"`
+    /// bounds nothing.
+    #[serde(deserialize_with = "crate::size::deserialize_some")]
+    pub memory_limit: Option<usize>,
 }
 
 impl Default for RaftTable {
@@ -98,6 +107,8 @@ impl Default for RaftTable {
             log_keep_bytes: options.log_keep_bytes as usize,
             log_keep: options.log_keep,
             state_hash_every: options.state_hash_every,
+            lag_max: options.lag_max,
+            memory_limit: None,
         }
     }
 }
@@ -214,6 +225,9 @@ impl ServerConfig {
                  encrypted yet"
             ));
         }
+        if self.raft.memory_limit.is_some() {
+            self.memory().validate()?;
+        }
         self.raft_options(self.nodes[0].id)
             .validate()
             .map_err(|error| error.to_string())?;
@@ -232,6 +246,7 @@ impl ServerConfig {
 
     /// Options of the replicated log for one node.
     pub(crate) fn raft_options(&self, id: u64) -> RaftOptions {
+        let memory = self.memory();
         let members = self.nodes.iter().map(|node| MemberConfig {
             id: node.id,
             peer: node.peer.to_string(),
@@ -241,6 +256,9 @@ impl ServerConfig {
             heartbeat: self.raft.heartbeat,
             election_min: self.raft.election_min,
             election_max: self.raft.election_max,
+            lag_max: self.raft.lag_max,
+            jobs_memory: memory.jobs,
+            waiting_bytes_max: memory.waiting as usize,
             log_keep_bytes: self.raft.log_keep_bytes as u64,
             log_keep: self.raft.log_keep,
             log_hold_bytes: if self.backup.archives() {
@@ -259,11 +277,26 @@ impl ServerConfig {
         }
     }
 
+    /// How the memory of the process is divided.
+    pub(crate) fn memory(&self) -> MemoryPlan {
+        let limit = self.raft.memory_limit.map(|bytes| bytes as u64);
+        MemoryPlan::new(limit, (self.store.log_tail + self.store.cache) as u64)
+    }
+
+    /// Options of the public interface.
+    pub(crate) fn api_options(&self) -> ApiOptions {
+        ApiOptions {
+            job_bytes_max: self.memory().arriving as usize,
+            ..self.api.clone()
+        }
+    }
+
     /// Options of the data directory of one node.
     pub(crate) fn store_options(&self, node: &NodeConfig) -> StoreOptions {
         StoreOptions {
             tail_bytes_max: self.store.log_tail,
             cache_bytes: self.store.cache,
+            log_buffer_bytes: self.memory().log_buffer as usize,
             disk_reserve: self.store.disk_reserve.map(|bytes| bytes as u64),
             flush_interval: self.store.flush_interval,
             level_max: self.level_max.unwrap_or(muster_core::LEVEL_MAX),
@@ -310,6 +343,23 @@ mod tests {
     }
 
     #[test]
+    fn what_bounds_memory_follows_from_one_key() {
+        let config = load(&format!("{GOOD}\n[raft]\nmemory_limit = \"512MiB\"")).unwrap();
+        let memory = config.memory();
+        let raft = config.raft_options(1);
+        assert_eq!(
+            (raft.jobs_memory, raft.waiting_bytes_max as u64),
+            (memory.jobs, memory.waiting)
+        );
+        assert_eq!(config.api_options().job_bytes_max as u64, memory.arriving);
+        assert_eq!(
+            config.store_options(&config.nodes[0]).log_buffer_bytes as u64,
+            memory.log_buffer
+        );
+        assert!(memory.jobs > 60 << 20 && memory.jobs < 70 << 20, "{memory:?}");
+    }
+
+    #[test]
     fn a_node_may_be_reached_in_another_way() {
         let config = load(&format!(
             "{GOOD}\n[dial]\n2 = \"127.0.0.1:9102\"\n7 = \"127.0.0.1:9107\""
@@ -353,6 +403,11 @@ mod tests {
         check("[raft]\nstate_hash_every = 0", "state_hash_every is 0, must be from 1");
         check("[store]\ncache = \"64\"", "is not a size");
         check("[store]\ndisk_reserve = \"much\"", "is not a size");
+        check(
+            "[raft]\nmemory_limit = \"1MiB\"",
+            "memory_limit is 1048576 bytes, must be 0 or at least",
+        );
+        check("[raft]\nlag_max = \"1ms\"", "lag_max is 1ms, must be at least 100ms");
         check("[server]\nsessions_max = 0", "sessions_max");
         check("[server]\nbeat = 0", "unknown field `beat`");
         check("[backup]\nurl = \"/backups\"", "keygen");

@@ -15,6 +15,7 @@ mod fsck;
 #[doc(hidden)]
 pub mod fuzz;
 mod logs;
+mod memory;
 mod metrics;
 mod open;
 mod rebuild;

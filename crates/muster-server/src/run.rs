@@ -37,10 +37,11 @@ pub async fn server(args: ServerArgs) -> Result<(), Error> {
     };
     if args.check {
         println!(
-            "{} is right; node {} would run with:\n{:#?}",
+            "{} is right; node {} would run with:\n{:#?}\n{:#?}",
             args.config.display(),
             node.id,
-            config
+            config,
+            config.memory()
         );
         return Ok(());
     }
@@ -99,7 +100,12 @@ pub async fn start_node(
     let peer = listen(node.id, "peer", node.peer)?;
     let raft_options = config.raft_options(node.id);
     let store = open::open(node, config.store_options(node), &raft_options).await?;
-    info!(node = node.id, api = %node.api, peer = %node.peer, data = %node.data.display(), "starting");
+    let memory = config.memory();
+    ::metrics::gauge!("muster_memory_limit_bytes").set(memory.limit as f64);
+    info!(
+        node = node.id, api = %node.api, peer = %node.peer, data = %node.data.display(),
+        memory_limit = memory.limit, for_live_jobs = memory.jobs, "starting"
+    );
     let hub = NodeHub::new();
     let raft_options = RaftOptions {
         join: entry.token,
@@ -120,8 +126,8 @@ pub async fn start_node(
 
     let api = tokio::net::TcpListener::from_std(api).map_err(|error| failed(error.to_string()))?;
     let (stop_api, mut stopped) = watch::channel(false);
-    let router =
-        muster_api::router(running.clone(), backups, config.api.clone()).map_err(|error| failed(error.to_string()))?;
+    let router = muster_api::router(running.clone(), backups, config.api_options())
+        .map_err(|error| failed(error.to_string()))?;
     // The router's own setting holds only for listeners it binds itself; without it small frames wait 40 ms.
     let api = TcpIncoming::from(api).with_nodelay(Some(true));
     let api = tokio::spawn(router.serve_with_incoming_shutdown(api, async move {

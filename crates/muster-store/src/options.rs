@@ -33,6 +33,9 @@ pub struct StoreOptions {
     pub level_max: u32,
     /// Memory for cached blocks of rows and history. Default 64 MiB.
     pub cache_bytes: usize,
+    /// Bytes of the log that its database gathers in memory before it writes a file; up to four times that while the disk is
+    /// slow. Default 64 MiB.
+    pub log_buffer_bytes: usize,
 }
 
 impl StoreOptions {
@@ -50,6 +53,7 @@ impl StoreOptions {
             disk_reserve: None,
             level_max: muster_core::LEVEL_MAX,
             cache_bytes: 64 << 20,
+            log_buffer_bytes: 64 << 20,
         }
     }
 }

@@ -13,6 +13,7 @@ mod life;
 mod limits;
 mod membership;
 mod order;
+mod overload;
 mod quotas;
 mod recover;
 mod refusals;

@@ -17,8 +17,8 @@ const OVERHEAD: usize = 256;
 /// First wait of jobs that were turned away, doubled with each further time.
 const RETRY: Duration = Duration::from_millis(10);
 const RETRY_MAX: Duration = Duration::from_millis(500);
-/// What every node says alike to a tenant that has enough.
-const QUOTA_EXCEEDED: &str = "QUOTA_EXCEEDED";
+/// What every node says alike.
+const SAME_EVERYWHERE: [&str; 2] = ["QUOTA_EXCEEDED", "MEMORY_FULL"];
 
 /// A job on its way.
 #[derive(Debug)]
@@ -153,7 +153,7 @@ impl Ticket {
                 continue;
             }
             pause = pause.max(wait);
-            elsewhere |= reason.reason != QUOTA_EXCEEDED;
+            elsewhere |= !SAME_EVERYWHERE.contains(&reason.reason.as_str());
             self.last = Some(reason);
             again.push((slot, entry));
         }

@@ -10,10 +10,10 @@ use tokio::time::{Duration, Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::error::ProposeError;
+use crate::error::{ProposeError, Waits};
 use crate::leadership::Lead;
 use crate::peer::server::Running;
-use crate::proposer::{Call, CallResult, Fate, command_bytes};
+use crate::proposer::{Call, CallResult, Fate, Full, brings_jobs, command_bytes};
 
 /// Groups of one node that may wait here; it sends fewer at a time.
 const DEPTH: usize = 64;
@@ -69,10 +69,8 @@ fn submit(running: &Running, batch: &[u8]) -> Result<oneshot::Receiver<CallResul
     let bytes = batch.commands.iter().map(command_bytes).sum();
     let permit = running
         .admission
-        .admit(batch.commands.len(), bytes)
-        .ok_or(ProposeError::Overloaded {
-            retry_after: crate::proposer::RETRY_AFTER,
-        })?;
+        .admit(batch.commands.len(), bytes, brings_jobs(&batch.commands))
+        .map_err(Full::error)?;
     let (reply, answer) = oneshot::channel();
     let call = Call {
         count: batch.commands.len(),
@@ -80,6 +78,7 @@ fn submit(running: &Running, batch: &[u8]) -> Result<oneshot::Receiver<CallResul
         bytes,
         fate: Arc::new(Fate::default()),
         reply,
+        since: Instant::now(),
         deadline: Instant::now() + DEADLINE,
         forwarded: true,
         _permit: permit,
@@ -94,6 +93,14 @@ fn submit(running: &Running, batch: &[u8]) -> Result<oneshot::Receiver<CallResul
 fn reply(id: u64, result: CallResult) -> wire::ProposeReply {
     use wire::ProposeOutcome as Outcome;
     let encoded = result.map(|replies| muster_store::codec::encode_replies(&replies));
+    let millis = |time: &Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let (value, limit) = match &encoded {
+        Err(ProposeError::Overloaded { value, limit, .. }) => (*value, *limit),
+        Err(ProposeError::MemoryFull { used, limit, .. }) => (*used, *limit),
+        Err(ProposeError::Late { waited, lag_max, .. }) => (millis(waited), millis(lag_max)),
+        _ => (0, 0),
+    };
+    let in_bytes = matches!(encoded, Err(ProposeError::Overloaded { what: Waits::Bytes, .. }));
     let (outcome, replies) = match encoded {
         Ok(Ok(replies)) => (Outcome::Done, replies),
         Ok(Err(error)) => {
@@ -103,11 +110,16 @@ fn reply(id: u64, result: CallResult) -> wire::ProposeReply {
         Err(ProposeError::NotDone { .. }) => (Outcome::NotLeader, Default::default()),
         Err(ProposeError::Overloaded { .. }) => (Outcome::Overloaded, Default::default()),
         Err(ProposeError::DiskFull { .. }) => (Outcome::DiskFull, Default::default()),
+        Err(ProposeError::MemoryFull { .. }) => (Outcome::MemoryFull, Default::default()),
+        Err(ProposeError::Late { .. }) => (Outcome::Late, Default::default()),
         Err(ProposeError::Unknown { .. } | ProposeError::Stopped) => (Outcome::Unknown, Default::default()),
     };
     wire::ProposeReply {
         id,
         outcome: outcome as i32,
         replies,
+        limit,
+        value,
+        in_bytes,
     }
 }

@@ -2,15 +2,67 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use muster_core::{AttemptOutcome, Command, JobSpec, Reply};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::error::ProposeError;
+use crate::error::{ProposeError, Waits};
 use crate::proposer::admission::Permit;
+use crate::{memory, room};
 
 pub(crate) type CallResult = Result<Vec<Reply>, ProposeError>;
+
+/// Why new jobs are not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// The disks of a majority are full.
+    Disk,
+    /// Live jobs take so many bytes of memory, of those that they may.
+    Memory { used: u64, limit: u64 },
+    /// So much waits already, of what may.
+    Waiting { what: Waits, value: u64, limit: u64 },
+    /// The first command waits longer than it may.
+    Late { waited: Duration, lag_max: Duration },
+}
+
+impl Full {
+    pub(crate) fn error(self) -> ProposeError {
+        match self {
+            Self::Disk => ProposeError::DiskFull {
+                retry_after: room::RETRY_AFTER,
+            },
+            Self::Memory { used, limit } => ProposeError::MemoryFull {
+                used,
+                limit,
+                retry_after: memory::RETRY_AFTER,
+            },
+            Self::Waiting { what, value, limit } => ProposeError::Overloaded {
+                what,
+                value,
+                limit,
+                retry_after: super::RETRY_AFTER,
+            },
+            Self::Late { waited, lag_max } => ProposeError::Late {
+                waited,
+                lag_max,
+                retry_after: super::RETRY_LATE,
+            },
+        }
+    }
+}
+
+/// Whether commands bring new jobs. The others end what is there, or are few.
+pub(crate) fn brings_jobs(commands: &[Command]) -> bool {
+    let brings = |command: &Command| {
+        matches!(
+            command,
+            Command::Enqueue(_) | Command::EnqueueMany { .. } | Command::Redrive { .. }
+        )
+    };
+    commands.iter().any(brings)
+}
 
 /// What the caller may conclude when its deadline passes. Shared between the caller and the proposer.
 #[derive(Debug, Default)]
@@ -65,6 +117,8 @@ pub(crate) struct Call {
     pub(crate) bytes: usize,
     pub(crate) fate: Arc<Fate>,
     pub(crate) reply: oneshot::Sender<CallResult>,
+    /// When it began to wait here.
+    pub(crate) since: Instant,
     /// Nobody waits beyond this.
     pub(crate) deadline: Instant,
     /// Came from another node, which took this one for the leader: never forwarded again.
@@ -89,14 +143,18 @@ impl Call {
         self.end(Err(error));
     }
 
-    /// Ends the call because the leader has no room for it.
-    pub(crate) fn refuse_for_room(self) {
+    /// Ends the call because the leader takes no new jobs.
+    pub(crate) fn refuse(self, full: Full) {
         if self.fate.certain() {
-            let retry_after = crate::room::RETRY_AFTER;
-            self.end(Err(ProposeError::DiskFull { retry_after }));
+            self.end(Err(full.error()));
         } else {
-            self.fail("the disks of a majority are full");
+            self.fail(&full.error().to_string());
         }
+    }
+
+    /// It brings new jobs.
+    pub(crate) fn brings_jobs(&self) -> bool {
+        brings_jobs(&self.commands)
     }
 
     /// True when nobody waits any more.

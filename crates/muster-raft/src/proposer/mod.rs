@@ -8,6 +8,7 @@ mod admission;
 mod call;
 mod entry;
 mod forward;
+mod gates;
 mod submit;
 
 use std::collections::VecDeque;
@@ -21,18 +22,18 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use admission::Admission;
-pub(crate) use call::{Call, CallResult, Fate, command_bytes};
+pub(crate) use admission::{Admission, for_jobs};
+pub(crate) use call::{Call, CallResult, Fate, Full, brings_jobs, command_bytes};
 pub(crate) use submit::Submitter;
 
 use crate::clock::ReplicatedClock;
-use crate::error::ProposeError;
+use crate::error::Waits;
 use crate::leadership::Lead;
 use crate::options::RaftOptions;
 use crate::peer::Channels;
 use crate::proposer::call::Group;
 use crate::proposer::forward::Link;
-use crate::room::Gate;
+pub(crate) use crate::proposer::gates::Gates;
 use crate::types::OpenRaft;
 
 /// Entries or groups that may be in flight however small they are.
@@ -69,7 +70,11 @@ pub(crate) struct Proposer {
     links_opened: u64,
     pause_until: Option<Instant>,
     clock: Arc<ReplicatedClock>,
-    gate: Gate,
+    gates: Gates,
+    /// When an entry of this leader was last applied.
+    applied_at: Option<Instant>,
+    /// Until then new jobs do not share groups with other commands: the leader refuses the whole of a group.
+    apart_until: Option<Instant>,
 }
 
 impl Proposer {
@@ -80,7 +85,7 @@ impl Proposer {
         lead: watch::Receiver<Lead>,
         calls: UnboundedReceiver<Call>,
         clock: Arc<ReplicatedClock>,
-        gate: Gate,
+        gates: Gates,
     ) -> Self {
         Self {
             options,
@@ -96,7 +101,9 @@ impl Proposer {
             links_opened: 0,
             pause_until: None,
             clock,
-            gate,
+            gates,
+            applied_at: None,
+            apart_until: None,
         }
     }
 
@@ -144,13 +151,24 @@ impl Proposer {
     }
 
     fn enqueue(&mut self, call: Call) {
+        if call.brings_jobs()
+            && call.fate.certain()
+            && let Some(full) = self.late()
+        {
+            gates::count_refused("late");
+            call.refuse(full);
+            return;
+        }
         self.waiting_commands += call.count;
         self.waiting.push_back(call);
     }
 
     /// Puts calls that came back in front, in their order.
     fn put_back(&mut self, calls: Vec<Call>) {
-        for call in calls.into_iter().rev() {
+        let now = Instant::now();
+        for mut call in calls.into_iter().rev() {
+            // What it waited for was something else.
+            call.since = now;
             self.waiting_commands += call.count;
             self.waiting.push_front(call);
         }
@@ -176,9 +194,9 @@ impl Proposer {
         match lead {
             Lead::Me { .. } => {
                 self.drop_link();
-                self.refuse_without_room();
+                self.refuse_new_jobs();
                 while self.room(self.entries_in_flight, self.options.entries_in_flight_max) {
-                    let Some(group) = self.gather() else { break };
+                    let Some(group) = self.gather(false) else { break };
                     self.entries_in_flight += 1;
                     let stamp = self.clock.stamp();
                     if !entry::propose(&self.raft, group, stamp, &self.signals.0).await {
@@ -207,14 +225,17 @@ impl Proposer {
         in_flight < allowed
     }
 
-    /// The next group, within the caps of an entry; `None` when nothing waits.
-    fn gather(&mut self) -> Option<Group> {
+    /// The next group, within the caps of an entry; `None` when nothing waits. `apart`: it does not mix new jobs with others.
+    fn gather(&mut self, apart: bool) -> Option<Group> {
         let mut group = Group::default();
+        let mut jobs = None;
         let (mut count, mut bytes) = (0, 0);
         while let Some(call) = self.waiting.front() {
             let full =
                 count + call.count > self.options.entry_commands_max || bytes + call.bytes > self.options.entry_bytes;
-            if full && !group.calls.is_empty() {
+            let brings_jobs = apart && call.brings_jobs();
+            let other = jobs.is_some_and(|jobs| jobs != brings_jobs);
+            if (full || other) && !group.calls.is_empty() {
                 break;
             }
             let Some(call) = self.waiting.pop_front() else { break };
@@ -224,23 +245,10 @@ impl Proposer {
             }
             count += call.count;
             bytes += call.bytes;
+            jobs = Some(brings_jobs);
             group.push(call);
         }
         (!group.calls.is_empty()).then_some(group)
-    }
-
-    /// What waits here is not in the log yet, so it certainly has no effect.
-    fn refuse_without_room(&mut self) {
-        let gate = self.gate.clone();
-        if !self.waiting.iter().any(|call| gate.refuses(&call.commands)) {
-            return;
-        }
-        let (refused, kept): (VecDeque<_>, _) = self.waiting.drain(..).partition(|call| gate.refuses(&call.commands));
-        self.waiting = kept;
-        self.waiting_commands = self.waiting.iter().map(|call| call.count).sum();
-        for call in refused {
-            call.refuse_for_room();
-        }
     }
 
     /// Calls from nodes that took this one for the leader: they know better where to go next.
@@ -260,8 +268,12 @@ impl Proposer {
         if self.link.as_ref().is_some_and(|link| link.leader != leader) {
             self.drop_link();
         }
+        let apart = self.apart_until.is_some_and(|until| until > Instant::now());
+        if apart && self.room(self.link.as_ref().map_or(0, Link::depth), FORWARDS_MAX) {
+            self.put_new_jobs_last();
+        }
         while !self.waiting.is_empty() && self.room(self.link.as_ref().map_or(0, Link::depth), FORWARDS_MAX) {
-            let Some(group) = self.gather() else { return };
+            let Some(group) = self.gather(apart) else { return };
             if self.link.is_none() {
                 self.links_opened += 1;
                 self.link = Some(Link::open(
@@ -293,7 +305,10 @@ impl Proposer {
 
     fn handle(&mut self, signal: Signal) {
         match signal {
-            Signal::EntryApplied => self.entries_in_flight -= 1,
+            Signal::EntryApplied => {
+                self.entries_in_flight -= 1;
+                self.applied_at = Some(Instant::now());
+            }
             Signal::EntryReturned { calls } => {
                 self.entries_in_flight -= 1;
                 self.put_back(calls);
@@ -330,21 +345,18 @@ impl Proposer {
                 self.pause();
             }
             wire::ProposeOutcome::Overloaded => {
-                for call in entry::taken_back(group) {
-                    if call.fate.certain() {
-                        call.end(Err(ProposeError::Overloaded {
-                            retry_after: RETRY_AFTER,
-                        }));
-                    } else {
-                        self.put_back(vec![call]);
-                    }
-                }
-                self.pause();
+                let what = if reply.in_bytes { Waits::Bytes } else { Waits::Commands };
+                let (value, limit) = (reply.value, reply.limit);
+                self.refused_by_leader(group, Full::Waiting { what, value, limit });
             }
-            wire::ProposeOutcome::DiskFull => {
-                for call in entry::taken_back(group) {
-                    call.refuse_for_room();
-                }
+            wire::ProposeOutcome::DiskFull => self.refused_by_leader(group, Full::Disk),
+            wire::ProposeOutcome::MemoryFull => {
+                let (used, limit) = (reply.value, reply.limit);
+                self.refused_by_leader(group, Full::Memory { used, limit });
+            }
+            wire::ProposeOutcome::Late => {
+                let (waited, lag_max) = (Duration::from_millis(reply.value), Duration::from_millis(reply.limit));
+                self.refused_by_leader(group, Full::Late { waited, lag_max });
             }
             wire::ProposeOutcome::Unknown | wire::ProposeOutcome::Unspecified => {
                 self.put_back(entry::doubted(group));
@@ -355,4 +367,6 @@ impl Proposer {
 }
 
 /// What callers are told to wait when too much waits already: a few syncs.
-pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(50);
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+/// What they are told when what waits has waited too long already.
+const RETRY_LATE: Duration = Duration::from_millis(500);

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::error::ProposeError;
 use crate::options::RaftOptions;
-use crate::proposer::{Admission, Call, CallResult, Fate, RETRY_AFTER, command_bytes};
+use crate::proposer::{Admission, Call, CallResult, Fate, brings_jobs, command_bytes};
 
 /// Hands calls to the proposer and waits for them, on any runtime. Cheap to clone.
 #[derive(Clone)]
@@ -47,12 +47,11 @@ impl Submitter {
         // Room for all before any is sent: an overload must leave none behind.
         let mut admitted = Vec::with_capacity(parts.len());
         for (commands, bytes) in parts {
-            let Some(permit) = self.admission.admit(commands.len(), bytes) else {
+            let jobs = brings_jobs(&commands);
+            let permit = self.admission.admit(commands.len(), bytes, jobs).map_err(|full| {
                 metrics::counter!("muster_proposals_overloaded_total").increment(1);
-                return Err(ProposeError::Overloaded {
-                    retry_after: RETRY_AFTER,
-                });
-            };
+                full.error()
+            })?;
             admitted.push((commands, bytes, permit));
         }
         let mut pending = Vec::with_capacity(admitted.len());
@@ -65,6 +64,7 @@ impl Submitter {
                 bytes,
                 fate: fate.clone(),
                 reply,
+                since: Instant::now(),
                 deadline,
                 forwarded: false,
                 _permit: permit,
@@ -126,7 +126,11 @@ fn combine(results: Vec<CallResult>) -> Result<Vec<Reply>, ProposeError> {
     let none_done = results.iter().all(|result| {
         matches!(
             result,
-            Err(ProposeError::NotDone { .. } | ProposeError::Overloaded { .. } | ProposeError::DiskFull { .. })
+            Err(ProposeError::NotDone { .. }
+                | ProposeError::Overloaded { .. }
+                | ProposeError::DiskFull { .. }
+                | ProposeError::MemoryFull { .. }
+                | ProposeError::Late { .. })
         )
     });
     let mut replies = Vec::new();

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::agreement::HashBook;
 use crate::clock::ReplicatedClock;
 use crate::error::Error;
+use crate::memory::Memory;
 use crate::sink::{AppliedEntry, ApplySink, WitnessedEntry};
 use crate::storage::checkpoint::Checkpointer;
 use crate::storage::snapshot::{Builder, SnapshotData, StateSnapshot, own};
@@ -43,6 +44,7 @@ pub(crate) struct Machine {
     sink: Arc<dyn ApplySink>,
     watches: Watches,
     clock: Arc<ReplicatedClock>,
+    memory: Memory,
     book: HashBook,
     /// This node, and the highest feature level it understands.
     node: NodeId,
@@ -58,6 +60,7 @@ pub(crate) struct MachineParts {
     pub(crate) sink: Arc<dyn ApplySink>,
     pub(crate) watches: Watches,
     pub(crate) clock: Arc<ReplicatedClock>,
+    pub(crate) memory: Memory,
     pub(crate) book: HashBook,
     pub(crate) node: NodeId,
     pub(crate) level_max: u32,
@@ -73,6 +76,7 @@ impl Machine {
             sink,
             watches,
             clock,
+            memory,
             book,
             node,
             level_max,
@@ -85,6 +89,7 @@ impl Machine {
             sink,
             watches,
             clock,
+            memory,
             book,
             node,
             level_max,
@@ -97,6 +102,7 @@ impl Machine {
     fn publish(&self) {
         let (last, now) = {
             let state = self.state.lock();
+            self.memory.set_used(state.core.memory());
             (state.last, state.core.meta().now)
         };
         if let Some(last) = last {
@@ -169,6 +175,7 @@ impl Machine {
             self.store.state().note_ended(row.clone());
         }
         self.book.applied(id.index, state.core.meta().hash);
+        self.memory.set_used(state.core.memory());
         let applied = AppliedEntry {
             index: id.index,
             now: state.core.meta().now,

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 use crate::agreement::HashBook;
 use crate::clock::ReplicatedClock;
+use crate::memory::Memory;
 use crate::sink::{AppliedEntry, ApplySink};
 use crate::storage::{Applied, Checkpointer, LogAdapter, Machine, MachineParts, Watches};
 use crate::types::{Entry, LogId, TypeConfig, Vote};
@@ -144,6 +145,7 @@ impl StoreBuilder<TypeConfig, FromFirst, Machine, Guard> for Builder {
                 changed: watch::Sender::new(0),
             },
             clock: Arc::new(ReplicatedClock::new()),
+            memory: Memory::default(),
             book: HashBook::new(1),
             node: 0,
             level_max: muster_core::LEVEL_MAX,

@@ -4,4 +4,5 @@ mod bootstrap;
 mod cluster;
 mod common;
 mod membership;
+mod overload;
 mod refill;

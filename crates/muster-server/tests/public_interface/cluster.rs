@@ -35,9 +35,14 @@ fn ports<const N: usize>() -> [u16; N] {
 impl Cluster {
     /// Starts three nodes; each node's public interface is open when this returns.
     pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// The same with further tables of the configuration.
+    pub async fn start_with(tables: &str) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let ports: [u16; 6] = ports();
-        let mut text = "cluster = \"test\"\n".to_owned();
+        let mut text = format!("cluster = \"test\"\n{tables}\n");
         for (position, pair) in ports.chunks(2).enumerate() {
             let id = position + 1;
             let _ = writeln!(

@@ -6,6 +6,7 @@ mod cluster;
 mod explain;
 mod kinds;
 mod limits;
+mod overload;
 mod quotas;
 
 use std::collections::HashSet;

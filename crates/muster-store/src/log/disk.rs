@@ -9,11 +9,11 @@ use super::record::{Link, PURGED_KEY, Record, VOTE_KEY, Vote, decode_link, entry
 use crate::{Error, Result, database};
 
 /// Opens the log's database. One that is missing is made only in a new directory: elsewhere it is lost.
-pub(super) fn open(dir: &Path, new: bool) -> Result<DB> {
+pub(super) fn open(dir: &Path, buffer_bytes: usize, new: bool) -> Result<DB> {
     let mut options = database::options()?;
     options.create_if_missing(new);
     options.set_compression_type(DBCompressionType::None);
-    options.set_write_buffer_size(64 << 20);
+    options.set_write_buffer_size(buffer_bytes);
     options.set_max_write_buffer_number(4);
     options.set_target_file_size_base(64 << 20);
     options.set_max_background_jobs(2);

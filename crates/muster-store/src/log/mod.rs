@@ -93,7 +93,7 @@ impl LogStore {
         alarm: Arc<Alarm>,
     ) -> Result<Self> {
         let path = options.dir.join(DIR);
-        let db = disk::open(&path, mark.is_none())?;
+        let db = disk::open(&path, options.log_buffer_bytes, mark.is_none())?;
         let recovered = disk::recover(&db, options.verify_bytes, options.tail_bytes_max)?;
         let mark = check_mark(&db, &recovered, mark, &files)?;
         let index = Index::new(recovered, disk::bytes(&db)?);
@@ -115,7 +115,8 @@ impl LogStore {
 
     /// Makes an empty log that remembers a vote, synced on return.
     pub(crate) fn make_empty(dir: &Path, vote: Option<&Vote>) -> Result<()> {
-        let db = disk::open(&dir.join(DIR), true)?;
+        // One row goes in.
+        let db = disk::open(&dir.join(DIR), 1 << 20, true)?;
         disk::put_vote(&db, vote)
     }
 
