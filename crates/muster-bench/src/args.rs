@@ -16,7 +16,7 @@ pub enum Scenario {
     Drain,
     /// Producers and workers at once: enqueue, run, complete
     Life,
-    /// Time from enqueue to start at a fixed rate
+    /// Time from enqueue to start at fixed rates, whatever becomes of earlier calls (open loop)
     Start,
     /// Nodes killed and started again while --jobs are queued (with --spawn)
     Restart,
@@ -26,6 +26,12 @@ pub enum Scenario {
     Backup,
     /// Callers that each read one job time after time, linearizable and stale
     Read,
+    /// What a quiet tenant waits beside one that enqueues 10, 100 and 1,000 times as much for the same workers
+    Neighbour,
+    /// The leader killed under load, five times: how long nothing is acknowledged (with --spawn)
+    LeaderKill,
+    /// CPU time of a cluster that has nothing to do (with --spawn or --server-pids)
+    Idle,
 }
 
 impl Scenario {
@@ -91,6 +97,9 @@ pub struct BenchArgs {
     /// Size of a payload in bytes, 32-1,048,576
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(32..=1_048_576))]
     pub payload_bytes: u32,
+    /// Folder for a report as well: table, JSON, plots (SVG)
+    #[arg(long)]
+    pub report: Option<PathBuf>,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,

@@ -5,7 +5,9 @@
 
 mod args;
 mod cluster;
+mod folder;
 mod measure;
+mod plot;
 mod probe;
 pub mod process;
 mod report;

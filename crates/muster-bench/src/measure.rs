@@ -27,6 +27,7 @@ impl Times {
         let at = |quantile| self.0.value_at_quantile(quantile) as f64 / 1_000.0;
         (!self.0.is_empty()).then(|| Quantiles {
             p50: at(0.5),
+            p90: at(0.9),
             p99: at(0.99),
             p999: at(0.999),
             max: self.0.max() as f64 / 1_000.0,
@@ -39,6 +40,8 @@ impl Times {
 pub struct Quantiles {
     /// Half are faster.
     pub p50: f64,
+    /// 9 of 10 are faster.
+    pub p90: f64,
     /// 99 of 100 are faster.
     pub p99: f64,
     /// 999 of 1,000 are faster.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::measure::Quantiles;
+use crate::plot::Plot;
 
 /// One measurement.
 #[derive(Clone, Debug, Serialize)]
@@ -99,6 +100,8 @@ pub struct Report {
     pub figures: Vec<Figures>,
     /// Times of operations.
     pub operations: Vec<Operation>,
+    #[serde(skip)]
+    pub(crate) plots: Vec<Plot>,
 }
 
 impl Report {
@@ -114,7 +117,8 @@ impl Report {
                 "p99",
                 "p99.9 ms",
                 "start p50",
-                "p99 ms",
+                "p99",
+                "p99.9 ms",
                 "jobs/entry",
                 "servers CPU",
                 "client",
@@ -134,6 +138,7 @@ impl Report {
                 ms(figures.acknowledged_ms, |q| q.p999),
                 ms(figures.started_ms, |q| q.p50),
                 ms(figures.started_ms, |q| q.p99),
+                ms(figures.started_ms, |q| q.p999),
                 number(figures.jobs_per_log_entry, 1),
                 number(figures.server_cpu_seconds_per_100k, 2),
                 number(figures.client_cpu_seconds_per_100k, 2),
@@ -152,12 +157,16 @@ impl Report {
             self.load_average[0],
             self.load_average[1],
         );
-        if let Some(jobs) = self.queued_jobs {
+        if !self.operations.is_empty() {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "with {} jobs queued, medians:", grouped(jobs as f64));
+            let _ = match self.queued_jobs {
+                Some(jobs) => writeln!(text, "with {} jobs queued, medians:", grouped(jobs as f64)),
+                None => writeln!(text, "medians:"),
+            };
             for operation in &self.operations {
                 text.push_str(&operation.row());
             }
+            text.push('\n');
         }
         if self.figures.is_empty() {
             return text;
@@ -229,6 +238,7 @@ mod tests {
                 unit: "s",
                 values: vec![3.0, 1.0, 2.0],
             }],
+            plots: Vec::new(),
             figures: vec![Figures {
                 name: "enqueue, 64 callers".into(),
                 jobs: 100_000,
@@ -237,6 +247,7 @@ mod tests {
                 errors: 0,
                 acknowledged_ms: Some(Quantiles {
                     p50: 1.25,
+                    p90: 2.0,
                     p99: 3.0,
                     p999: 4.0,
                     max: 5.0,

@@ -10,12 +10,16 @@ use crate::cluster::Cluster;
 use crate::probe;
 use crate::process;
 use crate::report::Report;
-use crate::scenario::{Bench, batch, drain, enqueue, life, read, start, upkeep};
+use crate::scenario::{Bench, batch, drain, enqueue, idle, leader_kill, life, neighbour, read, start, upkeep};
 
 /// Measures and prints to standard output.
 pub async fn run(args: BenchArgs) -> Result<()> {
-    let json = args.json;
+    let (json, folder) = (args.json, args.report.clone());
     let report = measure(args).await?;
+    if let Some(folder) = folder {
+        report.save(&folder)?;
+        eprintln!("report: {}", folder.display());
+    }
     if json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -74,7 +78,7 @@ async fn on_this_thread(args: &BenchArgs) -> Result<Report> {
 
     let mut bench = Bench::new(client, addresses, pids, args);
     let load_begin = process::load_average();
-    let (mut figures, mut operations) = (Vec::new(), Vec::new());
+    let (mut figures, mut operations, mut plots) = (Vec::new(), Vec::new(), Vec::new());
     for scenario in args.scenarios() {
         match scenario {
             Scenario::Enqueue => {
@@ -97,6 +101,13 @@ async fn on_this_thread(args: &BenchArgs) -> Result<Report> {
                     figures.push(start::run(&mut bench, *rate).await?);
                 }
             }
+            Scenario::Neighbour => figures.extend(neighbour::run(&mut bench).await?),
+            Scenario::LeaderKill => {
+                let (measured, plot) = leader_kill::run(&mut bench, cluster.as_mut()).await?;
+                operations.extend(measured);
+                plots.push(plot);
+            }
+            Scenario::Idle => operations.extend(idle::run(&mut bench).await?),
             Scenario::Restart => operations.extend(upkeep::restart::run(&mut bench, cluster.as_mut()).await?),
             Scenario::Snapshot => operations.extend(upkeep::snapshot::run(&mut bench, cluster.as_mut()).await?),
             Scenario::Backup => operations.extend(upkeep::backup::run(&mut bench, cluster.as_mut()).await?),
@@ -114,5 +125,6 @@ async fn on_this_thread(args: &BenchArgs) -> Result<Report> {
         queued_jobs: upkeep.then_some(args.jobs),
         figures,
         operations,
+        plots,
     })
 }

@@ -3,6 +3,7 @@
 mod admin;
 mod agreement;
 mod backup;
+mod bench;
 mod chaos;
 mod damage;
 mod explain;

@@ -31,7 +31,7 @@ pub(crate) async fn run(bench: &mut Bench) -> Result<Figures> {
     let name = format!("drain, {workers} workers");
     let bar = bar(&name, jobs);
     let meter = bench.meter(name).await?;
-    let runner = Runner::start(bench, &queue, workers, |_| {}).await?;
+    let runner = Runner::start(bench, &queue, workers, |_, _| {}).await?;
     runner.until_succeeded(jobs, &bar).await?;
     let figures = meter.end(jobs, 0, None, None).await?;
     bar.finish_and_clear();

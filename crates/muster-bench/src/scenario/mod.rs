@@ -3,13 +3,17 @@
 pub(crate) mod batch;
 pub(crate) mod drain;
 pub(crate) mod enqueue;
+pub(crate) mod idle;
+pub(crate) mod leader_kill;
 pub(crate) mod life;
+pub(crate) mod neighbour;
+mod pace;
 pub(crate) mod read;
 pub(crate) mod start;
 pub(crate) mod upkeep;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -20,7 +24,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::args::BenchArgs;
-use crate::measure::Quantiles;
+use crate::measure::{Quantiles, Times};
 use crate::process;
 use crate::report::Figures;
 
@@ -96,7 +100,7 @@ impl Bench {
     /// Runs what is in the queue, unmeasured.
     async fn empty(&self, queue: &str, jobs: u64) -> Result<()> {
         let bar = bar(&format!("emptying {queue}"), jobs);
-        let runner = Runner::start(self, queue, CLEANERS, |_| {}).await?;
+        let runner = Runner::start(self, queue, CLEANERS, |_, _| {}).await?;
         runner.until_succeeded(jobs, &bar).await?;
         runner.stop().await?;
         bar.finish_and_clear();
@@ -133,6 +137,11 @@ struct Meter {
 }
 
 impl Meter {
+    /// Since the begin.
+    fn seconds(&self) -> f64 {
+        self.begin.elapsed().as_secs_f64()
+    }
+
     async fn end(
         self,
         jobs: u64,
@@ -140,7 +149,7 @@ impl Meter {
         acknowledged_ms: Option<Quantiles>,
         started_ms: Option<Quantiles>,
     ) -> Result<Figures> {
-        let seconds = self.begin.elapsed().as_secs_f64();
+        let seconds = self.seconds();
         let entries = log_index(&self.client).await?.saturating_sub(self.log_index);
         let jobs_per_log_entry = (entries > 0).then(|| jobs as f64 / entries as f64);
         let per_100k = |before: Option<f64>, after: Option<f64>| {
@@ -183,6 +192,36 @@ fn payload(bytes: u32, epoch: Instant, due: Instant) -> RawJob {
     RawJob::new(KIND, data)
 }
 
+/// From when jobs were due to the start of their handlers.
+#[derive(Clone)]
+struct Starts {
+    epoch: Instant,
+    times: Arc<Mutex<Times>>,
+}
+
+impl Starts {
+    /// Of jobs whose payloads carry the time since `epoch`.
+    fn new(epoch: Instant) -> Result<Self> {
+        let times = Arc::new(Mutex::new(Times::new()?));
+        Ok(Self { epoch, times })
+    }
+
+    fn epoch(&self) -> Instant {
+        self.epoch
+    }
+
+    /// A job starts now.
+    fn note(&self, payload: &RawPayload) {
+        if let Some(age) = age(payload, self.epoch) {
+            self.times.lock().unwrap_or_else(PoisonError::into_inner).add(age);
+        }
+    }
+
+    fn quantiles(&self) -> Option<Quantiles> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).quantiles()
+    }
+}
+
 /// How long ago the payload was due.
 fn age(payload: &RawPayload, epoch: Instant) -> Option<Duration> {
     let stamp: [u8; 8] = payload.data.get(..8)?.try_into().ok()?;
@@ -218,15 +257,30 @@ impl Runner {
         bench: &Bench,
         queue: &str,
         concurrency: u32,
-        seen: impl Fn(RawPayload) + Send + Sync + 'static,
+        seen: impl Fn(RawPayload, Context) + Send + Sync + 'static,
+    ) -> Result<Self> {
+        Self::of_tenants(bench, &[], queue, concurrency, seen).await
+    }
+
+    /// `tenants`: whom it serves; the client's when there is none.
+    async fn of_tenants(
+        bench: &Bench,
+        tenants: &[&str],
+        queue: &str,
+        concurrency: u32,
+        seen: impl Fn(RawPayload, Context) + Send + Sync + 'static,
     ) -> Result<Self> {
         let client = bench.other_client().await?;
-        let worker = Worker::builder(&client)
+        let mut builder = Worker::builder(&client);
+        for tenant in tenants {
+            builder = builder.tenant(*tenant);
+        }
+        let worker = builder
             .name("muster-bench")
             .queue(queue)
             .concurrency(concurrency)
-            .raw_handler(KIND, move |payload, _: Context| {
-                seen(payload);
+            .raw_handler(KIND, move |payload, context: Context| {
+                seen(payload, context);
                 std::future::ready(Ok::<_, JobError>(Default::default()))
             })
             .build()?;

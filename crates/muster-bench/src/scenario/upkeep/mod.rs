@@ -110,7 +110,7 @@ async fn follower(bench: &Bench) -> Result<usize> {
 }
 
 /// Waits until a node has applied an entry.
-async fn until_applied(address: &str, index: u64) -> Result<()> {
+pub(crate) async fn until_applied(address: &str, index: u64) -> Result<()> {
     let client = client_of(address)?;
     let deadline = Instant::now() + BACK;
     loop {
