@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
+use metrics::Histogram;
 use muster_core::{Event, LogIndex, NodeId, Reply};
 use muster_store::Store;
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -50,6 +51,9 @@ pub(crate) struct Machine {
     node: NodeId,
     level_max: u32,
     fatal: Arc<watch::Sender<Option<Error>>>,
+    /// How long an entry waited for the state, and how long until it was applied.
+    waited: Histogram,
+    applied: Histogram,
 }
 
 /// What a machine is made of.
@@ -94,6 +98,8 @@ impl Machine {
             node,
             level_max,
             fatal,
+            waited: metrics::histogram!("muster_apply_wait_seconds"),
+            applied: metrics::histogram!("muster_apply_seconds"),
         };
         machine.publish();
         machine
@@ -157,7 +163,9 @@ impl Machine {
             .sink
             .witness()
             .map(|witness| (witness, data, entry.commands().to_vec()));
+        let begun = Instant::now();
         let mut state = self.state.lock();
+        self.waited.record(begun.elapsed());
         let ended = state.ended.len();
         let outcome = state.apply(entry)?;
         if let Some((witness, data, commands)) = witnessed {
@@ -183,6 +191,7 @@ impl Machine {
             next_due: state.core.next_due(),
         };
         drop(state);
+        self.applied.record(begun.elapsed());
         self.clock.saw(applied.now);
         self.announce(id);
         let about_nodes = |event: &Event| matches!(event, Event::NodeChanged { .. } | Event::MembershipChange);
