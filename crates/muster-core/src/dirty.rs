@@ -63,6 +63,11 @@ impl<I: Copy + Ord> Marks<I> {
         self.count = 0;
         std::mem::take(&mut self.list)
     }
+
+    /// The last `max` marks; some may be stale. The count is left to the caller, who sees which.
+    fn take_last(&mut self, max: usize) -> Vec<(u32, I)> {
+        self.list.split_off(self.list.len().saturating_sub(max))
+    }
 }
 
 /// Marks of rows that are made and deleted seldom.
@@ -304,6 +309,24 @@ impl Core {
             + self.requests.len()
     }
 
+    /// Takes rows of up to `max` changed jobs ahead of `take_changes`, while more jobs than that have changed; then `None`. So the
+    /// one who takes them need not hold the state for the time of all. They are as of now: a job that changes again is taken again,
+    /// and what `take_changes` returns overrides them, deletions too. Together they are the state as of its call, as memory is
+    /// copied ahead of a moving virtual machine (Clark et al., Live migration of virtual machines, NSDI 2005).
+    pub fn take_some(&mut self, max: usize) -> Option<Vec<Row>> {
+        if self.dirty.jobs.count <= max {
+            return None;
+        }
+        let mut rows = Vec::with_capacity(max);
+        for (number, id) in self.dirty.jobs.take_last(max) {
+            if self.job_marked(number, id) {
+                self.dirty.jobs.count -= 1;
+                rows.extend(self.take_job(number));
+            }
+        }
+        Some(rows)
+    }
+
     /// Rows changed since the last call, as of the last applied index.
     pub fn take_changes(&mut self) -> Changes {
         let mut changes = Changes::default();
@@ -338,25 +361,33 @@ impl Core {
     }
 
     fn take_jobs(&mut self, changes: &mut Changes) {
-        let unwritten = self.has(Defect::DelayedJobNotWritten);
         for (number, id) in self.dirty.jobs.take() {
-            if self.jobs.get(number).is_none_or(|job| job.spec.id != id || !job.dirty) {
-                continue;
+            if self.job_marked(number, id) {
+                changes.put.extend(self.take_job(number));
             }
-            let job = &mut self.jobs[number];
-            job.dirty = false;
-            job.written = true;
-            if unwritten && job.state == crate::job::JobState::Scheduled {
-                continue;
-            }
-            let tenant = self.tenants[self.lanes[job.lane].tenant as usize].row.id;
-            changes.put.push(Row::Job(std::sync::Arc::new(job.row(tenant))));
         }
         changes.delete.extend(
             std::mem::take(&mut self.dirty.jobs.deleted)
                 .into_iter()
                 .map(RowKey::Job),
         );
+    }
+
+    /// The mark is of a job that is there, and whose changes were not taken yet.
+    fn job_marked(&self, number: u32, id: JobId) -> bool {
+        self.jobs.get(number).is_some_and(|job| job.spec.id == id && job.dirty)
+    }
+
+    fn take_job(&mut self, number: u32) -> Option<Row> {
+        let unwritten = self.has(Defect::DelayedJobNotWritten);
+        let job = &mut self.jobs[number];
+        job.dirty = false;
+        job.written = true;
+        if unwritten && job.state == crate::job::JobState::Scheduled {
+            return None;
+        }
+        let tenant = self.tenants[self.lanes[job.lane].tenant as usize].row.id;
+        Some(Row::Job(std::sync::Arc::new(job.row(tenant))))
     }
 
     fn take_sessions(&mut self, changes: &mut Changes) {

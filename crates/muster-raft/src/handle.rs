@@ -53,7 +53,7 @@ struct Inner {
 pub struct CheckpointStats {
     /// Applied index that it covers.
     pub applied: LogIndex,
-    /// How long the state was locked, so how long apply and reads may have waited.
+    /// How long the state was locked, all parts together.
     pub locked: Duration,
     /// How long the write took.
     pub took: Duration,

@@ -110,7 +110,7 @@ impl OfflineState {
 
     /// Writes the state back.
     pub fn write(&mut self) -> Result<(), Error> {
-        let checkpoint = self.applied.take_checkpoint();
+        let checkpoint = self.applied.take_checkpoint(Vec::new());
         self.store.state().write(checkpoint)?;
         Ok(())
     }

@@ -33,6 +33,7 @@ fn corrupt(dir: &Path) {
     let mut meta = meta.expect("a state has a meta row");
     meta.hash ^= 1;
     let checkpoint = Checkpoint {
+        ahead: Vec::new(),
         changes: Changes {
             put: vec![Row::Meta(meta)],
             delete: Vec::new(),

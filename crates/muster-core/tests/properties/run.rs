@@ -44,6 +44,8 @@ pub struct Run {
     /// Made from rows in the middle of the run.
     restored: Option<Core>,
     rows: Rows,
+    /// Rows taken ahead of the next checkpoint.
+    ahead: Vec<Row>,
     model: Model,
     resolver: Resolver,
     clock: Timestamp,
@@ -63,6 +65,7 @@ impl Run {
             replica: Core::new(),
             restored: None,
             rows: Rows::default(),
+            ahead: Vec::new(),
             model,
             resolver: Resolver::default(),
             clock: 1_700_000_000_000,
@@ -84,6 +87,11 @@ impl Run {
         for (at, step) in script.iter().enumerate() {
             self.step(step)
                 .map_err(|fault| format!("at step {at}, index {}: {fault}", self.model.index))?;
+            if at % 3 == 1 {
+                while let Some(rows) = self.core.take_some(1) {
+                    self.ahead.extend(rows);
+                }
+            }
             // Checkpoints come now and then, with the entries between them written back together.
             if at % 3 == 0 || at == cut {
                 self.checkpoint()?;
@@ -103,6 +111,10 @@ impl Run {
         if promised != changes.put.len() + changes.delete.len() || self.core.changes_len() != 0 {
             return Err(format!("changes_len said {promised}, there were {changes:?}"));
         }
+        self.rows.write(Changes {
+            put: std::mem::take(&mut self.ahead),
+            delete: Vec::new(),
+        });
         self.rows.write(changes);
         let all = rows_of(&self.core);
         if all != self.rows.0 {

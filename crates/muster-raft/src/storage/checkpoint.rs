@@ -2,16 +2,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use muster_core::NodeId;
 use muster_store::{PinnedSnapshot, SnapshotInfo, Store};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::error::Error;
 use crate::handle::CheckpointStats;
 use crate::storage::snapshot::SnapshotData;
 use crate::storage::state::{Applied, StateFacts};
+
+/// Rows of jobs that are taken under one lock of the state: about a millisecond.
+const PART: usize = 2_000;
+/// Parts of one checkpoint, after which it takes the rest at once however fast jobs change meanwhile.
+const PARTS_MAX: usize = 2_000;
 
 /// The whole state as of one log entry, and what it contains.
 #[derive(Clone, Debug)]
@@ -50,19 +55,38 @@ impl Checkpointer {
     /// Writes a checkpoint and looks at the very state that it holds.
     fn write_in_turn<R>(&self, look: impl FnOnce(&Applied) -> R) -> Result<(CheckpointStats, R), Error> {
         let begun = Instant::now();
-        let (checkpoint, applied, seen) = {
+        let mut ahead = Vec::new();
+        let (mut locked, mut longest) = (Duration::ZERO, Duration::ZERO);
+        let mut held = |since: Instant| {
+            locked += since.elapsed();
+            longest = longest.max(since.elapsed());
+        };
+        let mut parts = 0;
+        let (checkpoint, applied, seen) = loop {
             let mut state = self.state.lock();
-            let seen = look(&state);
+            let since = Instant::now();
             // Before the first entry there is no position to write rows at. They are not even taken: what is taken and
             // not written is lost, and these are rows that nothing may ever change again.
             let Some(applied) = state.last else {
-                return Ok((CheckpointStats::default(), seen));
+                return Ok((CheckpointStats::default(), look(&state)));
             };
-            (state.take_checkpoint(), applied, seen)
+            let part = (parts < PARTS_MAX).then(|| state.core.take_some(PART)).flatten();
+            if let Some(rows) = part {
+                // To the thread that applies, if it waits: else it would wait for all parts.
+                MutexGuard::unlock_fair(state);
+                held(since);
+                ahead.extend(rows);
+                parts += 1;
+                continue;
+            }
+            let seen = look(&state);
+            let checkpoint = state.take_checkpoint(ahead);
+            drop(state);
+            held(since);
+            break (checkpoint, applied, seen);
         };
-        let locked = begun.elapsed();
         let written = self.store.state().write(checkpoint)?;
-        metrics::histogram!("muster_checkpoint_locked_seconds").record(locked);
+        metrics::histogram!("muster_checkpoint_locked_seconds").record(longest);
         metrics::histogram!("muster_checkpoint_seconds").record(begun.elapsed());
         let stats = CheckpointStats {
             applied: applied.index,

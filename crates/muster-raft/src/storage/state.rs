@@ -4,7 +4,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use muster_core::{Batch, Command, Core, Event, JobRow, LiveCounts, NodeId, Timestamp};
+use muster_core::{Batch, Command, Core, Event, JobRow, LiveCounts, NodeId, Row, Timestamp};
 use muster_store::{Checkpoint, Loaded, LogPosition};
 use openraft::EntryPayload;
 
@@ -161,9 +161,10 @@ impl Applied {
         membership::Membership::from(&self.membership).members
     }
 
-    /// Takes what changed since it was last called.
-    pub(crate) fn take_checkpoint(&mut self) -> Checkpoint {
+    /// Takes what changed since it was last called, beside rows that were taken ahead of it.
+    pub(crate) fn take_checkpoint(&mut self, ahead: Vec<Row>) -> Checkpoint {
         Checkpoint {
+            ahead,
             changes: self.core.take_changes(),
             ended: std::mem::take(&mut self.ended),
             applied: self.last.map(convert::position),

@@ -214,6 +214,9 @@ impl StateStore {
         };
         let mut batch = WriteBatch::default();
         let rows = state.rows()?;
+        for row in &checkpoint.ahead {
+            batch.put_cf(rows, encode_key(&row.key()), encode_row(row)?);
+        }
         for key in &checkpoint.changes.delete {
             batch.delete_cf(rows, encode_key(key));
         }
@@ -248,7 +251,7 @@ impl StateStore {
             self.flush_locked(&mut writing, &state)?;
         }
         Ok(CheckpointStats {
-            put: checkpoint.changes.put.len(),
+            put: checkpoint.ahead.len() + checkpoint.changes.put.len(),
             deleted: checkpoint.changes.delete.len(),
             ended: checkpoint.ended.len(),
             bytes,

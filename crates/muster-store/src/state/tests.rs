@@ -110,6 +110,28 @@ fn a_flushed_checkpoint_is_loaded_and_an_unflushed_one_is_not_half_there() {
     assert_eq!(found.history_job(samples::spec(1).id).unwrap(), None);
 }
 
+/// What changed while others were taken, or is gone, is not written as it was.
+#[test]
+fn rows_that_were_taken_ahead_are_overridden() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let row = |number, index| Row::Job(job(number, index));
+    let written = store
+        .write(Checkpoint {
+            ahead: vec![row(1, 5), row(2, 5), row(3, 5)],
+            changes: Changes {
+                put: vec![row(2, 6)],
+                delete: vec![row(1, 5).key()],
+            },
+            ..checkpoint(6)
+        })
+        .unwrap();
+    assert_eq!((written.put, written.deleted), (4, 1));
+    let mut rows = store.load().unwrap().rows;
+    rows.sort_by_key(Row::key);
+    assert_eq!(rows, [row(2, 6), row(3, 5)]);
+}
+
 #[test]
 fn a_checkpoint_flushes_by_size_and_by_time() {
     for (flush_bytes, flush_interval) in [(1, Duration::MAX), (usize::MAX, Duration::ZERO)] {

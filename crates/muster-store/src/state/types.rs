@@ -22,6 +22,8 @@ pub struct Loaded {
 /// What changed since the last checkpoint, as of one applied position. Written whole or not at all.
 #[derive(Clone, Debug, Default)]
 pub struct Checkpoint {
+    /// Rows that were taken ahead; what `changes` says of the same keys overrides them.
+    pub ahead: Vec<Row>,
     /// Rows of the state.
     pub changes: Changes,
     /// Jobs that ended; they move to history.

@@ -235,6 +235,7 @@ impl Builder<'_> {
         let ended = std::mem::take(&mut self.unwritten);
         self.content.ended.extend(ended.iter().cloned());
         let checkpoint = Checkpoint {
+            ahead: Vec::new(),
             changes: self.core.take_changes(),
             ended,
             applied: self.content.entries.last().map(|entry| entry.position),
