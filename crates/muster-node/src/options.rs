@@ -97,7 +97,7 @@ pub struct CheckpointOptions {
     /// Longest pause. Default `"1s"`.
     #[serde(with = "duration")]
     pub pause_max: Duration,
-    /// The time for which the state may be locked; longer ones shorten the pause. Default `"3ms"`.
+    /// The time for which a checkpoint may lock the state, its parts together; longer ones shorten the pause. Default `"3ms"`.
     #[serde(with = "duration")]
     pub lock_target: Duration,
 }
