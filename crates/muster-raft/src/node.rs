@@ -313,6 +313,7 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
     let purger = Purger {
         raft: raft.clone(),
         store: store.clone(),
+        channels: channels.clone(),
         options: options.clone(),
         archived: handle.archived.clone(),
     };
@@ -339,6 +340,7 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
     }
     tokio::spawn(report_silence(
         raft.clone(),
+        channels.clone(),
         options.node,
         options.election_max,
         stop.clone(),

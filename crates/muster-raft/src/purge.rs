@@ -14,6 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::options::RaftOptions;
+use crate::peer::Channels;
 use crate::silence::answered;
 use crate::types::{LogId, OpenRaft};
 
@@ -23,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_mins(1);
 /// The log may exceed `log_keep_bytes` by a fourth before something goes, so that many entries go at once.
 const SLACK: u64 = 4;
-/// A member that answers but lags holds the log up to so many times `log_keep_bytes`.
+/// A member that answers but lags, or gets a snapshot, holds the log up to so many times `log_keep_bytes`.
 const PATIENCE: u64 = 4;
 /// With little room on the disk, this part of `log_keep_bytes` is kept.
 const TIGHT: u64 = 16;
@@ -31,6 +32,7 @@ const TIGHT: u64 = 16;
 pub(crate) struct Purger {
     pub(crate) raft: OpenRaft,
     pub(crate) store: muster_store::Store,
+    pub(crate) channels: Channels,
     pub(crate) options: RaftOptions,
     /// Archived up to here, if there is an archive.
     pub(crate) archived: Arc<AtomicU64>,
@@ -83,13 +85,15 @@ impl Purger {
         let keep = self.keep_bytes();
         let point = self.log().purge_point(keep, self.options.log_keep)?;
         let answered = answered(&self.raft, self.options.node, self.options.election_max);
+        // What comes after its snapshot must still be there when it has installed it, or it needs another one.
+        let sending = self.channels.sending();
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let applied = metrics.last_applied.as_ref().map_or(0, |id| id.index);
         let mut upto = point.index.min(applied);
         if self.log().bytes() < PATIENCE * keep {
             for (node, matched) in metrics.replication.iter().flatten() {
-                if answered.get(node) == Some(&true) {
+                if answered.get(node) == Some(&true) || sending.contains(node) {
                     upto = upto.min(matched.as_ref().map_or(0, |id| id.index));
                 }
             }

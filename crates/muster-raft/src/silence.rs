@@ -8,6 +8,7 @@ use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use tokio_util::sync::CancellationToken;
 
+use crate::peer::Channels;
 use crate::types::OpenRaft;
 
 /// How often members are looked at.
@@ -23,7 +24,14 @@ pub(crate) fn answered(raft: &OpenRaft, node: NodeId, recent: Duration) -> BTree
         .collect()
 }
 
-pub(crate) async fn report_silence(raft: OpenRaft, node: NodeId, recent: Duration, stop: CancellationToken) {
+/// `channels` know who gets a snapshot and therefore does not answer.
+pub(crate) async fn report_silence(
+    raft: OpenRaft,
+    channels: Channels,
+    node: NodeId,
+    recent: Duration,
+    stop: CancellationToken,
+) {
     let mut look = tokio::time::interval(LOOK);
     let mut known = BTreeMap::new();
     loop {
@@ -31,7 +39,10 @@ pub(crate) async fn report_silence(raft: OpenRaft, node: NodeId, recent: Duratio
             _ = look.tick() => {}
             () = stop.cancelled() => return,
         }
-        let now = answered(&raft, node, recent);
+        let mut now = answered(&raft, node, recent);
+        for other in channels.sending() {
+            now.entry(other).and_modify(|answers| *answers = true);
+        }
         for (other, answers) in &now {
             match (known.get(other), answers) {
                 (Some(false), true) => tracing::info!(node, member = other, "the member answers again"),

@@ -45,6 +45,20 @@ struct Inner {
     /// Where the configuration says so.
     configured: BTreeMap<NodeId, String>,
     open: Mutex<HashMap<(String, Lane), Channel>>,
+    /// Members to which a snapshot is under way.
+    sending: Mutex<BTreeSet<NodeId>>,
+}
+
+/// A snapshot is under way to a member, until this is dropped.
+pub(crate) struct Sending {
+    to: NodeId,
+    channels: Channels,
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.channels.0.sending.lock().remove(&self.to);
+    }
 }
 
 /// An address that is none.
@@ -84,7 +98,23 @@ impl Channels {
             members: RwLock::default(),
             configured,
             open: Mutex::default(),
+            sending: Mutex::default(),
         }))
+    }
+
+    /// Notes that a snapshot is under way to a member.
+    pub(crate) fn begin_sending(&self, to: NodeId) -> Sending {
+        self.0.sending.lock().insert(to);
+        Sending {
+            to,
+            channels: self.clone(),
+        }
+    }
+
+    /// Members to which a snapshot is under way: sent, read or installed. They answer no heartbeat while they install it, and are
+    /// not dead.
+    pub(crate) fn sending(&self) -> BTreeSet<NodeId> {
+        self.0.sending.lock().clone()
     }
 
     /// Where the members are by the membership in force. Connections to places where nobody is any more are dropped.

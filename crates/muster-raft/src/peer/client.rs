@@ -283,6 +283,8 @@ impl NetSnapshot<TypeConfig> for Peer {
                 .await?
                 .into_inner()
                 .offset;
+            // It answered, so it lives; for a while it will not answer anything else.
+            let _under_way = self.channels.begin_sending(self.target);
             tracing::info!(
                 to = self.target,
                 bytes = head.bytes,

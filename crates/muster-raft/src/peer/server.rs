@@ -121,8 +121,10 @@ impl PeerServer {
     /// Looks at all of a received snapshot before raft hears of it: a sender may hold damaged data without knowing it.
     async fn check_snapshot(&self, path: PathBuf) -> Result<(), Status> {
         let store = self.store.clone();
+        let begun = Instant::now();
         let checked = tokio::task::spawn_blocking(move || store.state().prepare_snapshot(&path)).await;
         let checked = checked.map_err(|err| Status::internal(err.to_string()))?;
+        tracing::info!(node = self.node, took = ?begun.elapsed(), "received snapshot read");
         checked.map(drop).map_err(|error| {
             tracing::warn!(node = self.node, %error, "the received snapshot cannot be used");
             if error.is_damage() {

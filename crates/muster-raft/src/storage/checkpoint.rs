@@ -130,11 +130,15 @@ impl Checkpointer {
                 newest: level_max,
             });
         }
+        let begun = Instant::now();
+        let restored = Applied::restore(self.store.state().load_prepared(&path)?)?;
         // An older program must not open what comes now.
         self.store.raise_level(prepared.level)?;
         let info = self.store.state().install_snapshot(&path)?;
-        let restored = Applied::restore(self.store.state().load()?)?;
-        *self.state.lock() = restored;
+        let old = std::mem::replace(&mut *self.state.lock(), restored);
+        // Freed when nobody waits for the lock: a state has millions of parts.
+        drop(old);
+        tracing::info!(node, applied = info.applied.map(|applied| applied.index), took = ?begun.elapsed(), "snapshot installed");
         Ok(info)
     }
 

@@ -38,21 +38,15 @@ type Look<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> Result<()>;
 /// Reads all records. `read` is called with every 1,000th record.
 pub(super) fn records(state: &Generation, report: Report<'_>, read: &mut dyn FnMut(u64)) -> Result<StateCounts> {
     let mut counts = StateCounts::default();
-    let mut total = 0;
-    let mut tick = || {
-        total += 1;
-        if total % 1_000 == 0 {
-            read(total);
-        }
-    };
     if let Err(error) = state.meta()
         && report(error).is_break()
     {
         return Ok(counts);
     }
-    let mut flow = scan(state, state.rows()?, report, &mut |key, value| {
+    let mut ticks = Ticks { total: 0, read };
+    let flow = scan(state, state.rows()?, report, &mut |key, value| {
         counts.rows += 1;
-        tick();
+        ticks.tick();
         let row = decode_row(value)?;
         if let Row::Meta(meta) = &row {
             counts.level = meta.level;
@@ -63,34 +57,68 @@ pub(super) fn records(state: &Generation, report: Report<'_>, read: &mut dyn FnM
         Ok(())
     });
     if flow.is_continue() {
-        flow = scan(state, state.history()?, report, &mut |key, value| {
-            counts.ended_jobs += 1;
-            tick();
-            let row = decode_job(value)?;
-            if history_key(&row) != *key {
-                return Err(Error::damaged(
-                    "job in the history",
-                    "it lies under the key of another job",
-                ));
-            }
-            Ok(())
-        });
+        ended_records(state, report, &mut ticks, &mut counts)?;
     }
+    Ok(counts)
+}
+
+/// The records that [`super::load`] does not read: those of ended jobs.
+pub(super) fn ended(state: &Generation, report: Report<'_>) -> Result<()> {
+    let mut ticks = Ticks {
+        total: 0,
+        read: &mut |_| {},
+    };
+    ended_records(state, report, &mut ticks, &mut StateCounts::default())
+}
+
+/// Counts records that were read.
+struct Ticks<'a> {
+    total: u64,
+    read: &'a mut dyn FnMut(u64),
+}
+
+impl Ticks<'_> {
+    fn tick(&mut self) {
+        self.total += 1;
+        if self.total.is_multiple_of(1_000) {
+            (self.read)(self.total);
+        }
+    }
+}
+
+fn ended_records(
+    state: &Generation,
+    report: Report<'_>,
+    ticks: &mut Ticks<'_>,
+    counts: &mut StateCounts,
+) -> Result<()> {
+    let mut flow = scan(state, state.history()?, report, &mut |key, value| {
+        counts.ended_jobs += 1;
+        ticks.tick();
+        let row = decode_job(value)?;
+        if history_key(&row) != *key {
+            return Err(Error::damaged(
+                "job in the history",
+                "it lies under the key of another job",
+            ));
+        }
+        Ok(())
+    });
     if flow.is_continue() {
         flow = scan(state, state.ids()?, report, &mut |key, value| {
             counts.ids += 1;
-            tick();
+            ticks.tick();
             history::decode_id(key, value).map(drop)
         });
     }
     if flow.is_continue() {
         let _last = scan(state, state.keys()?, report, &mut |_, value| {
             counts.keys += 1;
-            tick();
+            ticks.tick();
             history::decode_holder(value).map(drop)
         });
     }
-    Ok(counts)
+    Ok(())
 }
 
 /// Follows every index entry to its job, and every job back to its index entries.

@@ -27,8 +27,8 @@ pub(super) fn all(state: &Generation) -> Result<Loaded> {
     })
 }
 
-/// All rows, in key order.
-fn rows(state: &Generation) -> Result<Vec<Row>> {
+/// All rows, in key order. Each must decode and lie under its own key.
+pub(super) fn rows(state: &Generation) -> Result<Vec<Row>> {
     let (chunks, read) = sync_channel(AHEAD);
     std::thread::scope(|scope| {
         let decoding = scope.spawn(move || decode(read));

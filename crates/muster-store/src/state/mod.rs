@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use muster_core::{JobFilter, JobId, JobRow, LogIndex, TenantId};
+use muster_core::{JobFilter, JobId, JobRow, LogIndex, Row, TenantId};
 use parking_lot::{Mutex, RwLock};
 use rocksdb::WriteBatch;
 
@@ -72,6 +72,9 @@ struct Prepared {
     state: Generation,
     meta: Meta,
     level: u32,
+    /// All rows, until they are asked for or `since` is long ago: they can be read again.
+    rows: Option<Vec<Row>>,
+    since: Instant,
 }
 
 impl Prepared {
@@ -361,9 +364,19 @@ impl StateStore {
         Ok(Some(pinned))
     }
 
-    /// Lets go of a kept snapshot that has become old. Call it now and then.
+    /// Lets go of what was kept for a transfer or an install that has not come for ten minutes. Call it now and then.
     pub fn expire_snapshot(&self) {
         self.shared.snapshots.lock().expire();
+        // Held for seconds while a snapshot is read; this caller must not wait, and what is held is not old.
+        let Some(mut prepared) = self.shared.prepared.try_lock() else {
+            return;
+        };
+        if let Some(unused) = prepared
+            .as_mut()
+            .filter(|prepared| prepared.since.elapsed() >= snapshot::KEPT)
+        {
+            unused.rows = None;
+        }
     }
 
     /// Reads the whole state in force: each record decodes, lies under its own key, and is found by the indexes. Damage that is
@@ -408,22 +421,29 @@ impl StateStore {
             if state.meta()? != meta {
                 return Err(Error::damaged("snapshot", "its position is not that of its state"));
             }
+            let rows = load::rows(&state)?;
             let mut fault = None;
             let mut first = |error| {
                 fault = Some(error);
                 ControlFlow::Break(())
             };
-            let counts = check::records(&state, &mut first, &mut |_| {})?;
-            fault.map_or(Ok((state, meta, counts.level)), Err)
+            check::ended(&state, &mut first)?;
+            fault.map_or(Ok((state, meta, rows)), Err)
         });
         match opened {
-            Ok((state, meta, level)) => {
+            Ok((state, meta, rows)) => {
+                let level = rows.iter().find_map(|row| match row {
+                    Row::Meta(meta) => Some(meta.level),
+                    _ => None,
+                });
                 let ready = prepared.insert(Prepared {
                     from: path.to_owned(),
                     number,
                     state,
                     meta,
-                    level,
+                    level: level.unwrap_or_default(),
+                    rows: Some(rows),
+                    since: Instant::now(),
                 });
                 Ok(ready.info())
             }
@@ -432,6 +452,22 @@ impl StateStore {
                 snapshot::remove(path);
                 Err(error)
             }
+        }
+    }
+
+    /// What a prepared snapshot contains, as [`StateStore::load`] will return it once it is installed.
+    pub fn load_prepared(&self, path: &Path) -> Result<Loaded> {
+        let mut prepared = self.shared.prepared.lock();
+        let Some(ready) = prepared.as_mut().filter(|prepared| prepared.from == path) else {
+            return Err(Error::damaged("snapshot", "another one took its place"));
+        };
+        match ready.rows.take() {
+            Some(rows) => Ok(Loaded {
+                rows,
+                applied: ready.meta.applied,
+                membership: ready.meta.membership.clone(),
+            }),
+            None => load::all(&ready.state),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::codec::Meta;
 use crate::{Error, Result, files};
 
 /// A transfer that broke can go on with the same snapshot for this long.
-const KEPT: Duration = Duration::from_mins(10);
+pub(super) const KEPT: Duration = Duration::from_mins(10);
 
 /// One file of a pinned snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]

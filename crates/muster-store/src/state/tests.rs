@@ -265,8 +265,14 @@ fn a_snapshot_carries_state_and_history_to_another_node() {
     target.write(with_ended(3, vec![job(7, 3)])).unwrap();
     target.note_ended(job(8, 4));
     let path = target.receiving_path(1, pinned.id).unwrap();
+    assert!(target.load_prepared(&path).is_err(), "nothing is prepared yet");
     std::fs::write(&path, packed(&pinned)).unwrap();
+    target.prepare_snapshot(&path).unwrap();
+    let prepared = target.load_prepared(&path).unwrap();
+    assert_eq!(target.load_prepared(&path).unwrap(), prepared, "read again");
+    assert_ne!(target.load().unwrap(), prepared, "nothing is installed yet");
     assert_eq!(target.install_snapshot(&path).unwrap(), pinned.info);
+    assert_eq!(target.load().unwrap(), prepared);
     assert!(!path.exists());
     let check = |target: &StateStore| {
         let loaded = target.load().unwrap();
