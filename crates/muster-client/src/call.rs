@@ -9,7 +9,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status};
 
 use crate::error::{Attempt, Error, Reason, local, settle};
-use crate::members::{Members, jittered};
+use crate::members::{DOUBT, Members, jittered};
 
 /// Metadata key that names the tenant.
 pub(crate) const TENANT: &str = "muster-tenant";
@@ -111,13 +111,25 @@ where
         };
         // The server ends the call at `timeout`; the grace lets its answer arrive, and bounds a silent node.
         let grace = Duration::from_millis(200).min(timeout);
-        let attempt = match tokio::time::timeout(timeout + grace, send(channel, envelope)).await {
-            Ok(Ok(response)) => {
-                members.answered(&pick.address);
-                return Ok(response.into_inner());
-            }
-            Ok(Err(status)) => Attempt::from_status(&status),
-            Err(_) => Attempt::no_answer(timeout, &pick.address),
+        let answer = tokio::time::timeout(timeout + grace, send(channel, envelope));
+        // Calls that may take longer than an attempt wait for something to happen: they are not silent.
+        let may_doubt = prefer == Prefer::Leader && attempt_time <= members.timing().attempt;
+        let led_elsewhere = async {
+            tokio::time::sleep(DOUBT).await;
+            members.until_led_elsewhere(&pick.address).await;
+        };
+        let begun = Instant::now();
+        let attempt = tokio::select! {
+            biased;
+            answer = answer => match answer {
+                Ok(Ok(response)) => {
+                    members.answered(&pick.address);
+                    return Ok(response.into_inner());
+                }
+                Ok(Err(status)) => Attempt::from_status(&status),
+                Err(_) => Attempt::no_answer(timeout, &pick.address),
+            },
+            () = led_elsewhere, if may_doubt => Attempt::no_answer(begun.elapsed(), &pick.address),
         };
         match attempt {
             Attempt::Refused(reason) => {

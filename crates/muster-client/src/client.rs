@@ -191,7 +191,8 @@ impl ClientBuilder {
     }
 
     /// Time that one node gets to answer an attempt before another is tried. Default: 3 s. Shorter than the
-    /// cluster's election (under a second) only makes for needless repeats.
+    /// cluster's election (under a second) only makes for needless repeats. A node that is silent for half a second and by
+    /// another one's word does not lead any more is left at once.
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.attempt = timeout;
         self

@@ -23,6 +23,8 @@ const PENALTY_MAX: Duration = Duration::from_secs(5);
 const LEARN_EVERY: Duration = Duration::from_secs(15);
 /// Longest sleep before some node is tried again, whatever its penalty.
 const WAIT_MAX: Duration = Duration::from_millis(500);
+/// After so long without an answer, other nodes are asked whether the silent one still leads; and again after as long.
+pub(crate) const DOUBT: Duration = Duration::from_millis(500);
 /// Streams carry frames of up to 16 MiB.
 const WINDOW: u32 = 8 << 20;
 const KEEPALIVE: Duration = Duration::from_secs(5);
@@ -48,6 +50,9 @@ struct State {
     /// Log index of the newest membership that a node told.
     membership: u64,
     learned_at: Option<Instant>,
+    /// When a node was last asked about another that stays silent, and how often that was.
+    doubted_at: Option<Instant>,
+    doubts: usize,
 }
 
 struct Node {
@@ -94,6 +99,8 @@ impl Members {
                 turn: 0,
                 membership: 0,
                 learned_at: None,
+                doubted_at: None,
+                doubts: 0,
             }),
         }
     }
@@ -302,6 +309,52 @@ impl Members {
         Ok(status)
     }
 
+    /// Another node than this one is known to lead, and is not left alone.
+    fn leads_elsewhere(&self, address: &str) -> bool {
+        let now = Instant::now();
+        let state = self.state.lock();
+        let leader = state.leader.as_deref().filter(|leader| *leader != address);
+        leader.is_some_and(|leader| {
+            let node = state.nodes.iter().find(|node| node.address == leader);
+            node.is_some_and(|node| node.is_free(now))
+        })
+    }
+
+    /// A node to ask about one that stays silent. `None` if another caller has just asked, or there is no other.
+    fn second_opinion(&self, silent: &str, now: Instant) -> Option<String> {
+        let mut state = self.state.lock();
+        if state.doubted_at.is_some_and(|at| now - at < DOUBT) {
+            return None;
+        }
+        let others = state
+            .nodes
+            .iter()
+            .filter(|node| node.address != silent && !node.retired);
+        let others: Vec<_> = others.map(|node| node.address.clone()).collect();
+        let turn = state.doubts % others.len().max(1);
+        state.doubted_at = Some(now);
+        state.doubts = state.doubts.wrapping_add(1);
+        others.into_iter().nth(turn)
+    }
+
+    /// Ends when it is known that another node leads than `silent`, which does not answer: a frozen machine keeps its
+    /// connections and says nothing. To be dropped when it does answer.
+    pub(crate) async fn until_led_elsewhere(&self, silent: &str) {
+        loop {
+            if self.leads_elsewhere(silent) {
+                return;
+            }
+            if let Some(other) = self.second_opinion(silent, Instant::now()) {
+                // Who is silent as well is asked again in its turn.
+                let _ = tokio::time::timeout(DOUBT, self.refresh(&other)).await;
+            }
+            if self.leads_elsewhere(silent) {
+                return;
+            }
+            tokio::time::sleep(DOUBT).await;
+        }
+    }
+
     /// Asks in the background who the members are, now and then.
     pub(crate) fn refresh_if_due(self: &Arc<Self>) {
         {
@@ -401,6 +454,27 @@ mod tests {
             "an isolated leader must not be followed again at once"
         );
         assert_eq!(members.pick().address, "http://b:1");
+    }
+
+    #[tokio::test]
+    async fn of_all_who_doubt_one_asks_and_each_node_in_turn() {
+        let members = members(&["a:1", "b:1", "c:1"]);
+        let begun = Instant::now();
+        assert!(members.hint("http://b:1", "a:1") && !members.leads_elsewhere("http://a:1"));
+        let mut asked = Vec::new();
+        for times in 0..3 {
+            let now = begun + DOUBT * times;
+            asked.extend(members.second_opinion("http://a:1", now));
+            assert_eq!(
+                members.second_opinion("http://a:1", now),
+                None,
+                "somebody has just asked"
+            );
+        }
+        assert_eq!(asked, ["http://b:1", "http://c:1", "http://b:1"]);
+        assert!(members.hint("http://b:1", "c:1") && members.leads_elsewhere("http://a:1"));
+        members.failed("http://c:1", true, Duration::ZERO);
+        assert!(!members.leads_elsewhere("http://a:1"), "one that failed is no better");
     }
 
     #[tokio::test]

@@ -16,7 +16,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::error::{Error, ProposeError, ReadError};
 use crate::leadership::Lead;
 use crate::level::{MemberLevel, member_levels};
-use crate::membership::{HandOver, Membership, hand_over};
+use crate::membership::{HandOver, Membership, hand_over, leave_lead};
 use crate::memory::MemoryUse;
 use crate::node::{self, Seed, Started, VouchCall};
 use crate::options::{MemberConfig, RaftOptions};
@@ -282,6 +282,22 @@ impl Raft {
                 .on_raft_thread(async move { ask_hand_over(&parts.channels, node, to, limit).await })
                 .await?
                 .map_err(unconfirmed),
+        }
+    }
+
+    /// Hands the lead to another voter, if this node leads and there is one: before a stop that can wait for it. Takes
+    /// milliseconds, at most three times `election_max`. Without it the others notice the stop only by its silence.
+    pub async fn leave_lead(&self) {
+        let parts = self.0.parts.membership.clone();
+        let left = self.on_raft_thread(async move { leave_lead(&parts).await }).await;
+        if let Ok(Some(outcome)) = left
+            && outcome != HandOver::Done
+        {
+            tracing::warn!(
+                node = self.node(),
+                ?outcome,
+                "stopping without having handed over the lead"
+            );
         }
     }
 

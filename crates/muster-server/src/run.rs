@@ -183,9 +183,10 @@ impl RunningNode {
         std::mem::forget(self.node);
     }
 
-    /// Stops in order: sessions and actors, the public interface, the log, the store. Bounded in time.
+    /// Stops in order: sessions and actors, the lead, the public interface, the log, the store. Bounded in time.
     pub async fn stop(mut self) {
         self.node.shutdown().await;
+        self.node.raft().leave_lead().await;
         self.stop_api.send_replace(true);
         if tokio::time::timeout(STOP_CALLS, &mut self.api).await.is_err() {
             warn!(node = self.id, "open calls did not end in {STOP_CALLS:?}; closing them");

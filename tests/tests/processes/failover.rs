@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use muster_client::{Enqueue, JobId, JobState, RawJob};
+use muster_client::{Client, Enqueue, JobId, JobState, RawJob};
 use muster_proto::v1::report_ack::Result as Ack;
 use muster_tests::{Cluster, Ledger, RawWorker, Working, assert_same, eventually, states, wait_for_ends};
 
@@ -16,6 +16,58 @@ const LONG: Duration = Duration::from_secs(40);
 
 fn job(kind: &str) -> RawJob {
     RawJob::new(kind, &b"payload"[..])
+}
+
+/// Nobody has to notice by silence that the leader was stopped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_stopped_hands_over_first() {
+    let mut cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let first = client.enqueue_raw(job("stopped"), Enqueue::new()).await.unwrap();
+    let leader = cluster.leader().await;
+    assert_eq!(cluster.terminate(leader).await, Some(0));
+    let others = cluster.ids().into_iter().filter(|id| *id != leader);
+    let mut led = Vec::new();
+    for id in others {
+        led.push(cluster.status(id).await.unwrap().leader_id);
+    }
+    assert!(led.iter().any(|now| now.is_some_and(|now| now != leader)), "{led:?}");
+    assert!(cluster.log(leader).contains("handing over the lead"));
+    let second = client.enqueue_raw(job("stopped"), Enqueue::new()).await.unwrap();
+    for id in [first.id, second.id] {
+        assert_eq!(client.get(id).await.unwrap().state, JobState::Available);
+    }
+}
+
+/// A frozen machine keeps its connections: nothing but its silence tells that it leads no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frozen_leader_is_left_as_soon_as_another_leads() {
+    let mut cluster = Cluster::start().await;
+    let leader = cluster.leader().await;
+    // So long that nobody gives up by time alone.
+    let client = Client::builder()
+        .addresses(cluster.addresses())
+        .attempt_timeout(LONG)
+        .deadline(2 * LONG)
+        .connect()
+        .await
+        .unwrap();
+    let first = client.enqueue_raw(job("frozen"), Enqueue::new()).await.unwrap();
+    cluster.pause(leader);
+    let frozen = Instant::now();
+    let second = client.enqueue_raw(job("frozen"), Enqueue::new());
+    let read = client.get(first.id);
+    let (second, read) = tokio::join!(second, read);
+    let took = frozen.elapsed();
+    assert_eq!(read.unwrap().id, first.id.to_string());
+    let second = second.unwrap();
+    assert!(took < LONG / 2, "only after {took:?}");
+    cluster.resume(leader);
+    cluster.agree().await;
+    for id in [first.id, second.id] {
+        assert_eq!(client.get(id).await.unwrap().state, JobState::Available);
+    }
+    cluster.kill_all();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

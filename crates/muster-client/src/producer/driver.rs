@@ -14,7 +14,7 @@ use super::connection::{Connection, OpenFailure, open, stream_ended};
 use super::ticket::{Next, Ticket};
 use super::{FRAME_BYTES_MAX, FRAME_JOBS_MAX};
 use crate::error::{Attempt, Reason};
-use crate::members::Members;
+use crate::members::{DOUBT, Members};
 
 /// How often deadlines are looked at while something waits.
 const SWEEP: Duration = Duration::from_millis(20);
@@ -64,6 +64,16 @@ pub(super) struct Driver {
     /// Frames in a row of which every job was turned away.
     turned_away: u32,
     followed_at: Option<Instant>,
+    /// While the stream's node stays silent: ends when another is known to lead.
+    doubt: Option<BoxFuture<'static, ()>>,
+}
+
+/// The end of a doubt; never, without one. Cancel-safe.
+async fn confirmed(doubt: &mut Option<BoxFuture<'static, ()>>) {
+    match doubt {
+        Some(doubt) => doubt.await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Driver {
@@ -83,6 +93,7 @@ impl Driver {
             link: Link::Down,
             turned_away: 0,
             followed_at: None,
+            doubt: None,
         }
     }
 
@@ -112,6 +123,7 @@ impl Driver {
                         self.queue.push_back(ticket);
                     }
                 }
+                () = confirmed(&mut self.doubt) => self.leave_silent(DOUBT),
                 _ = sweep.tick(), if has_work => self.sweep(Instant::now()),
             }
         }
@@ -190,6 +202,7 @@ impl Driver {
     }
 
     fn on_response(&mut self, response: v1::EnqueueStreamResponse) {
+        self.doubt = None;
         let Link::Up(connection) = &mut self.link else { return };
         let now = Instant::now();
         let mut results = response.results.into_iter();
@@ -231,6 +244,7 @@ impl Driver {
 
     /// The stream is gone: what it left unanswered goes to the next one, under the same ids.
     fn on_broken(&mut self, attempt: Attempt, leave_for: Duration) {
+        self.doubt = None;
         let Link::Up(connection) = std::mem::replace(&mut self.link, Link::Down) else {
             return;
         };
@@ -254,6 +268,14 @@ impl Driver {
         }
     }
 
+    /// The node has not answered for `time`: another one gets its frames, and it is left alone for as long as an attempt takes.
+    fn leave_silent(&mut self, time: Duration) {
+        if let Link::Up(connection) = &self.link {
+            let attempt = Attempt::no_answer(time, &connection.address);
+            self.on_broken(attempt, self.members.timing().attempt);
+        }
+    }
+
     /// The cluster will not have this client: everyone who waits is told.
     fn refuse_queue(&mut self, reason: &Reason) {
         let delayed = self.delayed.drain(..).map(|(_, ticket)| ticket);
@@ -268,12 +290,15 @@ impl Driver {
         if let Link::Up(connection) = &mut self.link {
             connection.expire(now);
             let limit = self.members.timing().attempt;
-            if now
-                .checked_sub(limit)
-                .is_some_and(|since| connection.is_silent_since(since))
-            {
-                let attempt = Attempt::no_answer(limit, &connection.address);
-                self.on_broken(attempt, limit);
+            let silent_for = |time| {
+                now.checked_sub(time)
+                    .is_some_and(|since| connection.is_silent_since(since))
+            };
+            if silent_for(limit) {
+                self.leave_silent(limit);
+            } else if self.doubt.is_none() && silent_for(DOUBT) {
+                let (members, address) = (Arc::clone(&self.members), connection.address.clone());
+                self.doubt = Some(Box::pin(async move { members.until_led_elsewhere(&address).await }));
             }
         }
         if self.queue.iter().any(|ticket| ticket.is_expired(now)) {

@@ -84,3 +84,27 @@ pub(crate) async fn hand_over(parts: &Parts, to: NodeId) -> HandOver {
         HandOver::NotTaken { leader }
     }
 }
+
+/// Before this node stops: has the voter take the lead that answers and has most of the log. `None`: this node does not lead, or
+/// there is nobody to hand over to.
+pub(crate) async fn leave_lead(parts: &Parts) -> Option<HandOver> {
+    if !matches!(*parts.lead.borrow(), Lead::Me { .. }) {
+        return None;
+    }
+    let me = parts.options.node;
+    let answers = answered(&parts.raft, me, parts.options.election_max);
+    let to = {
+        let metrics = parts.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = Membership::from(&*metrics.membership_config);
+        let state = parts.state.lock();
+        let drained = |node: NodeId| state.core.node(node).is_some_and(|row| row.drained);
+        let matched = metrics.replication.iter().flatten();
+        let able = matched.filter(|(node, _)| {
+            **node != me && membership.is_voter(**node) && answers.get(node) == Some(&true) && !drained(**node)
+        });
+        able.max_by_key(|(_, matched)| matched.as_ref().map(|id| id.index))
+            .map(|(node, _)| *node)
+    };
+    Some(hand_over(parts, to?).await)
+}

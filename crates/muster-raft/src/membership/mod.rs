@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use handover::HandOver;
-pub(crate) use handover::hand_over;
+pub(crate) use handover::{hand_over, leave_lead};
 
 use crate::contact::Contact;
 use crate::error::Error;
