@@ -3,18 +3,17 @@
 
 #![allow(clippy::expect_used, reason = "a measurement that cannot go on ends")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use muster_client::{Client, Enqueue, NewNode, RawJob};
-use muster_tests::{Cluster, eventually};
-use tokio::task::JoinHandle;
+use muster_tests::{Call, Cluster, PacedLoad, eventually};
 
 const LONG: Duration = Duration::from_mins(3);
 /// Of undisturbed load before and after.
 const QUIET: Duration = Duration::from_secs(4);
+/// Between two calls of a caller.
+const PAUSE: Duration = Duration::from_millis(10);
 
 #[derive(Parser)]
 struct Args {
@@ -32,53 +31,10 @@ fn job() -> RawJob {
     RawJob::new("measured", vec![7; 256])
 }
 
-/// When each call began and how long it took.
-type Calls = Vec<(Instant, Duration)>;
-
-struct Load {
-    over: Arc<AtomicBool>,
-    callers: Vec<JoinHandle<Calls>>,
-}
-
-impl Load {
-    fn start(client: &Client, callers: u32) -> Self {
-        let over = Arc::new(AtomicBool::new(false));
-        let call = |_| {
-            let (client, over) = (client.clone(), Arc::clone(&over));
-            tokio::spawn(async move {
-                let mut calls = Calls::new();
-                while !over.load(Ordering::Relaxed) {
-                    let begin = Instant::now();
-                    client
-                        .enqueue_raw(job(), Enqueue::new())
-                        .await
-                        .expect("done within 30 s");
-                    calls.push((begin, begin.elapsed()));
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                calls
-            })
-        };
-        let callers = (0..callers).map(call).collect();
-        Self { over, callers }
-    }
-
-    async fn stop(self) -> Calls {
-        self.over.store(true, Ordering::Relaxed);
-        let mut all = Calls::new();
-        for caller in self.callers {
-            all.extend(caller.await.expect("a caller"));
-        }
-        all
-    }
-}
-
 /// Calls that were under way between two points in time.
-fn show(name: &str, calls: &Calls, from: Instant, to: Instant) {
-    let within = calls
-        .iter()
-        .filter(|(begin, took)| *begin < to && *begin + *took > from);
-    let mut times: Vec<_> = within.map(|(_, took)| took.as_secs_f64() * 1_000.0).collect();
+fn show(name: &str, calls: &[Call], from: Instant, to: Instant) {
+    let within = calls.iter().filter(|call| call.begin < to && call.end() > from);
+    let mut times: Vec<_> = within.map(|call| call.took.as_secs_f64() * 1_000.0).collect();
     times.sort_by(f64::total_cmp);
     let at = |share: f64| {
         times
@@ -125,7 +81,7 @@ async fn run(args: &Args) {
         }
         left -= count;
     }
-    let load = Load::start(&client, args.callers);
+    let load = PacedLoad::start(&client, args.callers, PAUSE, &job());
     let begin = Instant::now();
     tokio::time::sleep(QUIET).await;
     let quiet = Instant::now();

@@ -19,7 +19,7 @@ pub use cli::{Ran, Running, muster};
 pub use cluster::{Cluster, Exit, NodePorts, binary};
 pub use disk::SmallDisk;
 pub use ledger::{Ledger, Run};
-pub use load::{assert_same, states};
+pub use load::{Call, PacedLoad, assert_same, states};
 pub use ports::free_ports;
 pub use shim::{Syncs, sync_shim};
 pub use wait::{eventually, wait_for_ends};

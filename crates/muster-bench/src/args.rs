@@ -85,6 +85,9 @@ pub struct BenchArgs {
     /// Callers of batch, 1-1,000
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub lanes: u32,
+    /// Other tenants beside the two of neighbour, 0-100,000: they are made first, and enqueue a hundred jobs a second in turn
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub tenants: u32,
     /// Rates for start, in jobs per second, each 1-100,000
     #[arg(long, value_delimiter = ',', default_values_t = [100, 2_000])]
     pub rate: Vec<u32>,

@@ -7,6 +7,7 @@ pub(crate) mod idle;
 pub(crate) mod leader_kill;
 pub(crate) mod life;
 pub(crate) mod neighbour;
+mod others;
 mod pace;
 pub(crate) mod read;
 pub(crate) mod start;

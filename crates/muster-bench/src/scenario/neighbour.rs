@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use muster_client::{Client, Code, NewTenant};
+use muster_client::Client;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::others::{Others, make_tenant, make_tenants};
 use super::pace::pace;
 use super::{Bench, Runner, Starts, bar, payload, to};
 use crate::report::Figures;
@@ -21,24 +22,16 @@ const TIMES: [u32; 4] = [0, 10, 100, 1_000];
 const CALLERS: u32 = 16;
 const NOISY: &str = "bench-noisy";
 
-/// One row for each load of the neighbour, about the jobs of the quiet tenant; CPU time is per job of both.
+/// One row for each load of the neighbour, about the jobs of the quiet tenant; CPU time is per job of all.
 pub(crate) async fn run(bench: &mut Bench) -> Result<Vec<Figures>> {
     make_tenant(&bench.client, NOISY).await?;
+    make_tenants(bench).await?;
     let noisy = bench.client.with_tenant(NOISY)?;
     let mut all = Vec::new();
     for times in TIMES {
         all.push(beside(bench, &noisy, times).await?);
     }
     Ok(all)
-}
-
-async fn make_tenant(client: &Client, name: &str) -> Result<()> {
-    match client.create_tenant(NewTenant::new(name)).await {
-        Ok(_) => Ok(()),
-        // By an earlier measurement.
-        Err(error) if error.reason().is_some_and(|reason| reason.code == Code::AlreadyExists) => Ok(()),
-        Err(error) => Err(error).context("creating a tenant"),
-    }
 }
 
 async fn beside(bench: &mut Bench, noisy: &Client, times: u32) -> Result<Figures> {
@@ -51,33 +44,24 @@ async fn beside(bench: &mut Bench, noisy: &Client, times: u32) -> Result<Figures
     let bar = bar(&name, u64::from(QUIET + rate) * bench.args.seconds);
     let starts = Starts::new(Instant::now())?;
     let (seen, quiet) = (starts.clone(), bench.client.tenant().to_owned());
-    let runner = Runner::of_tenants(
-        bench,
-        &[&quiet, NOISY],
-        &queue,
-        bench.args.workers,
-        move |payload, context| {
-            if context.tenant() != NOISY {
-                seen.note(&payload);
-            }
-        },
-    )
+    let runner = Runner::of_tenants(bench, &["*"], &queue, bench.args.workers, move |payload, context| {
+        if context.tenant() == quiet {
+            seen.note(&payload);
+        }
+    })
     .await?;
     let budget = bench.budget();
     let meter = bench.meter(name).await?;
     let noise = Noise::start(noisy, rate, bench.args.payload_bytes, &queue);
     let bytes = bench.args.payload_bytes;
+    let others = Others::start(bench, &queue);
     let done = pace(&bench.client, QUIET, &budget, bytes, &queue, starts.epoch()).await?;
     let seconds = meter.seconds();
     let beside = noise.stop().await?;
-    runner.until_succeeded(done.jobs + beside, &bar).await?;
+    let all = done.jobs + beside + others.stop().await?;
+    runner.until_succeeded(all, &bar).await?;
     let mut figures = meter
-        .end(
-            done.jobs + beside,
-            done.errors,
-            done.times.quantiles(),
-            starts.quantiles(),
-        )
+        .end(all, done.errors, done.times.quantiles(), starts.quantiles())
         .await?;
     // The neighbour's part of the rate is what the cluster took of what it was offered.
     if times > 0 {
