@@ -141,7 +141,7 @@ impl Core {
             id,
             state,
             attempts,
-            job.available_at ^ job.run.as_ref().map_or(0, |run| run.lease.fence()),
+            job.available_at ^ job.run.as_ref().map_or(0, |run| run.digest()),
         );
         self.index(number);
         self.follow(lane, gates);

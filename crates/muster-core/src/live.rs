@@ -54,6 +54,14 @@ pub(crate) struct Rare {
     pub(crate) redriven_from: Option<JobId>,
 }
 
+impl Run {
+    /// What the hash of the state tells of it: its lease and who holds it.
+    pub(crate) fn digest(&self) -> u64 {
+        let holder = (self.holder.0 >> 64) as u64 ^ self.holder.0 as u64;
+        self.lease.fence() ^ holder.rotate_left(32)
+    }
+}
+
 impl Job {
     pub(crate) fn place(&self, number: u32) -> Place {
         (self.available_at, self.sequence, number)

@@ -1,7 +1,9 @@
 //! Giving jobs to sessions that have room, at the end of each entry.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
+use crate::command::WorkerClass;
 use crate::core::Core;
 use crate::defect::Defect;
 use crate::gate::CLUSTER;
@@ -38,21 +40,38 @@ impl Core {
         }
     }
 
-    /// Gives a job of the class's next tenant to its readiest session. False if there is none. Every lane that is looked
-    /// at starts a job or is parked, so this ends; and a lane is parked once for each time that its gate closes.
+    /// Gives a job of the class's next tenant to its readiest session. False if there is none.
     fn grant_one(&mut self, class: u32) -> bool {
         loop {
-            if self.limited > 0 && self.is_closed(CLUSTER) {
+            let Some((tenant, lane)) = self.next_of(class) else {
                 return false;
+            };
+            let Some(chosen) = self.preferred_class(class, tenant, lane) else {
+                continue;
+            };
+            let aging = self.tenants[tenant as usize].row.settings.aging;
+            let Some((_, job)) = self.lanes[lane].first(aging) else {
+                return false;
+            };
+            let Some((_, _, _, session)) = self.classes[chosen].ready.first().copied() else {
+                return false;
+            };
+            self.start(job, session, chosen);
+            return true;
+        }
+    }
+
+    /// The tenant and the lane that the class serves next, if it has room. Every lane that is looked at may start a job or is
+    /// parked, so this ends; and a lane is parked once for each time that its gate closes.
+    fn next_of(&mut self, class: u32) -> Option<(u32, u32)> {
+        loop {
+            if self.limited > 0 && self.is_closed(CLUSTER) {
+                return None;
             }
             let state = &self.classes[class];
-            let (Some(_), Some((_, tenant))) = (state.ready.first(), state.runnable.first()) else {
-                return false;
-            };
+            let (_, (_, tenant)) = (state.ready.first()?, state.runnable.first()?);
             let tenant = *tenant;
-            let Some((_, lane)) = state.heads.get(&tenant).and_then(|heads| heads.first()) else {
-                return false;
-            };
+            let (_, lane) = state.heads.get(&tenant).and_then(|heads| heads.first())?;
             let lane = *lane;
             if let Some(stand) = self.closed_gate(lane) {
                 self.park(lane, stand);
@@ -66,52 +85,49 @@ impl Core {
                 }
                 continue;
             }
-            let aging = self.tenants[tenant as usize].row.settings.aging;
-            let Some((_, job)) = self.lanes[lane].first(aging) else {
-                return false;
-            };
-            let class = self.preferred_class(class, tenant, lane);
-            let Some((_, _, _, session)) = self.classes[class].ready.first().copied() else {
-                return false;
-            };
-            self.start(job, session, class);
-            return true;
+            return Some((tenant, lane));
         }
     }
 
     /// Of the classes that would serve this lane next, the one whose workers carry most of its preferred labels; the class
     /// itself if none carries more. Only those of its fleet that have room, and whose next tenant and lane these are: so a
-    /// preference never changes whose turn it is.
-    fn preferred_class(&self, class: u32, tenant: u32, lane_number: u32) -> u32 {
+    /// preference never changes whose turn it is. `None`: a gate closed when they were looked at, and the lane is not next any
+    /// more.
+    fn preferred_class(&mut self, class: u32, tenant: u32, lane_number: u32) -> Option<u32> {
         let lane = &self.lanes[lane_number];
         let preferred = &self.routes.get(lane.route).key.preferred;
         if preferred.is_empty() {
-            return class;
+            return Some(class);
         }
-        let carried = |class: u32| {
-            let labels = &self.classes[class].what.labels;
-            preferred.iter().filter(|label| labels.contains(label)).count()
-        };
-        let next = |other: &u32| {
-            let state = &self.classes[*other];
-            state.fleet == self.classes[class].fleet
-                && !state.ready.is_empty()
-                && state.runnable.first().is_some_and(|(_, next)| *next == tenant)
-                && state
-                    .heads
-                    .get(&tenant)
-                    .and_then(|heads| heads.first())
-                    .is_some_and(|(_, next)| *next == lane_number)
-        };
+        let carried = |what: &WorkerClass| preferred.iter().filter(|label| what.labels.contains(label)).count();
+        let least = carried(&self.classes[class].what);
         // Numbers of classes differ after a restore; their descriptions do not.
-        let rank = |class: u32| (carried(class), Reverse(&self.classes[class].what));
-        let best = lane
+        let mut others: Vec<_> = lane
             .classes
             .iter()
             .copied()
-            .filter(next)
-            .max_by(|a, b| rank(*a).cmp(&rank(*b)));
-        best.filter(|best| carried(*best) > carried(class)).unwrap_or(class)
+            .filter(|other| self.classes[*other].fleet == self.classes[class].fleet)
+            .map(|other| {
+                (
+                    Reverse(carried(&self.classes[other].what)),
+                    Arc::clone(&self.classes[other].what),
+                    other,
+                )
+            })
+            .filter(|(Reverse(count), ..)| *count > least)
+            .collect();
+        if others.is_empty() {
+            return Some(class);
+        }
+        others.sort_unstable();
+        // What a class serves next is told by its turns only after what must wait is out of its sight: a node that was just
+        // restored has not parked anything yet.
+        let next = Some((tenant, lane_number));
+        let best = others
+            .into_iter()
+            .find(|(_, _, other)| self.next_of(*other) == next)
+            .map_or(class, |(_, _, other)| other);
+        (self.next_of(class) == next).then_some(best)
     }
 
     fn start(&mut self, number: u32, session: u32, class: u32) {

@@ -179,6 +179,27 @@ fn a_worker_with_the_preferred_labels_gets_the_job_if_it_has_room() {
     assert_eq!(holder(&bed, 4), 1);
 }
 
+/// On a node that was just restored no job is parked at its limit yet, which must not change who gets another one.
+#[test]
+fn a_preference_is_the_same_on_a_restored_node() {
+    let mut bed = Bed::new();
+    bed.limit(LimitLevel::Key, "one", None, 1);
+    open_labelled(&mut bed, 1, None, 9);
+    open_labelled(&mut bed, 2, Some("a100"), 9);
+    let waits_at_its_limit = |id| {
+        let mut spec = with_keys(job(id), &["one"]);
+        spec.options.required_labels = vec![("gpu".into(), "a100".into())];
+        enqueue(spec)
+    };
+    bed.all(vec![waits_at_its_limit(1), waits_at_its_limit(2)]);
+    assert_eq!(bed.state(2), Some(JobState::Available));
+    bed.now += 1;
+    let mut preferring = job(3);
+    preferring.options.preferred_labels = vec![("gpu".into(), "a100".into())];
+    bed.enqueue(preferring);
+    assert_eq!(holder(&bed, 3), 2);
+}
+
 /// The worker with the label would start another job first, so it does.
 #[test]
 fn a_preference_changes_nobodys_turn() {
