@@ -141,6 +141,30 @@ defects! {
     ThrottleIgnored,
     /// Administrative requests are done again when they come again.
     RequestForgotten,
+    /// Paused kinds go on.
+    KindPauseIgnored,
+    /// That a kind is paused is not written.
+    KindPauseNotWritten,
+    /// A change of priority is told and not made.
+    PriorityNotChanged,
+    /// What a priority level is worth is the same for every tenant.
+    AgingFixed,
+    /// A job waits for a worker with its preferred labels.
+    PreferenceRequired,
+    /// A preferred label takes a job to workers that do not accept it.
+    PreferenceAnyWorker,
+    /// Workers get jobs of tenants that they do not serve.
+    WorkerTenantIgnored,
+    /// A job whose time to start is over neither starts nor expires.
+    ExpiryIgnored,
+    /// A job expires in half its time.
+    ExpiryHalved,
+    /// Only the first attempt of a job has a timeout.
+    TimeoutOnceOnly,
+    /// Room that a worker tells of is added to what it told before.
+    CreditsAdded,
+    /// A worker that wants no more gets more.
+    QuietIgnored,
 }
 
 #[cfg(feature = "seeded-bugs")]

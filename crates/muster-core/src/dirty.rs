@@ -245,7 +245,7 @@ impl Core {
             arrival: gate.arrival,
             shut_until: gate.shut_until,
             throttled_until: gate.throttled_until,
-            paused: gate.paused.clone(),
+            paused: gate.paused.clone().filter(|_| !self.has(Defect::KindPauseNotWritten)),
         })
     }
 

@@ -97,7 +97,7 @@ impl Core {
         let (queue, kind) = (key.queue.clone(), key.kind.clone());
         let queue = self.queue_number(tenant, &queue);
         let name = &self.tenants[tenant as usize].row.name;
-        let accepts = |class: &u32| self.classes[*class].accepts(name);
+        let accepts = |class: &u32| self.serves_tenant(*class, name);
         let mut lane = Lane::new(tenant, queue, route, limits.clone());
         lane.classes = self.routes.get(route).classes.iter().copied().filter(accepts).collect();
         lane.cost = self.tenants[tenant as usize].cost_number(&kind);

@@ -1,6 +1,6 @@
 //! Calls of clients.
 
-use muster_core::{Backoff, JobState, LimitRule, LimitSelector, Name};
+use muster_core::{Backoff, JobState, LimitRule, LimitSelector, Name, Priority};
 use serde::{Deserialize, Serialize};
 
 use crate::{Id, Micros};
@@ -77,6 +77,24 @@ pub enum Operation {
         /// Stop or resume.
         paused: bool,
     },
+    /// Stops or resumes a kind.
+    SetKindPaused {
+        /// Owner.
+        tenant: Name,
+        /// The kind.
+        kind: Name,
+        /// Stop or resume.
+        paused: bool,
+    },
+    /// Gives live jobs another priority.
+    SetPriority {
+        /// Owner.
+        tenant: Name,
+        /// The jobs.
+        jobs: Vec<Id>,
+        /// What they get.
+        priority: Priority,
+    },
     /// Creates a tenant or changes its settings.
     SetTenant {
         /// Its name.
@@ -138,6 +156,10 @@ pub enum OperationKind {
     Redrive,
     /// A queue stopped or resumed.
     SetPaused,
+    /// A kind stopped or resumed.
+    SetKindPaused,
+    /// Priorities changed.
+    SetPriority,
     /// A tenant's settings.
     SetTenant,
     /// A rule set.
@@ -164,6 +186,8 @@ impl Operation {
             Self::Cancel { .. } => OperationKind::Cancel,
             Self::Redrive { .. } => OperationKind::Redrive,
             Self::SetPaused { .. } => OperationKind::SetPaused,
+            Self::SetKindPaused { .. } => OperationKind::SetKindPaused,
+            Self::SetPriority { .. } => OperationKind::SetPriority,
             Self::SetTenant { .. } => OperationKind::SetTenant,
             Self::SetLimit(_) => OperationKind::SetLimit,
             Self::DeleteLimit(_) => OperationKind::DeleteLimit,
@@ -197,6 +221,12 @@ pub struct JobArgs {
     pub max_crashes: u32,
     /// Wait between attempts.
     pub backoff: Backoff,
+    /// Longest run of an attempt in milliseconds; 0 = no limit, or not recorded.
+    #[serde(default)]
+    pub attempt_timeout: u64,
+    /// It expires when it has not started so many milliseconds after it could; 0 = never.
+    #[serde(default)]
+    pub expires_in: u64,
     /// What its starts take of limits, and its place in an order.
     #[serde(default, skip_serializing_if = "Claims::is_plain")]
     pub claims: Claims,

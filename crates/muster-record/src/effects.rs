@@ -4,8 +4,8 @@
 //! clients and workers saw.
 
 use muster_core::{
-    Applied, AttemptOutcome, AttemptReport, Command, Core, Event, JobId, JobSpec, JobState, Reply, ReportReply,
-    RequestId,
+    Applied, AttemptOutcome, AttemptReport, Command, Core, Event, JobId, JobSpec, JobState, Priority, Reply,
+    ReportReply, RequestId,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -65,18 +65,14 @@ pub fn effects(
             Command::Once { command, .. } => command_effects(&mut effects, command, reply),
             _ => command_effects(&mut effects, command, reply),
         }
-        let why = match command {
-            Command::CloseSession { .. } => How::Preempted,
-            Command::LoseSession { .. } => How::Crashed,
-            _ => How::TimedOut,
-        };
+        let cause = Cause::of(command);
         for event in applied.events.get(from..to).unwrap_or_default() {
-            event_effects(&mut effects, core, event, why);
+            event_effects(&mut effects, core, event, cause);
         }
         from = to;
     }
     for event in applied.events.get(from..).unwrap_or_default() {
-        event_effects(&mut effects, core, event, How::TimedOut);
+        event_effects(&mut effects, core, event, Cause::of(&Command::Tick));
     }
     if counted {
         for tenant in core.tenants() {
@@ -87,6 +83,31 @@ pub fn effects(
         }
     }
     effects
+}
+
+/// What an event follows from that it does not tell itself.
+#[derive(Clone, Copy)]
+struct Cause {
+    /// The reason for which this command takes leases back, if it does.
+    why: How,
+    /// The priority that it gives, if it does.
+    priority: Option<Priority>,
+}
+
+impl Cause {
+    fn of(command: &Command) -> Self {
+        let why = match command {
+            Command::CloseSession { .. } => How::Preempted,
+            Command::LoseSession { .. } => How::Crashed,
+            _ => How::TimedOut,
+        };
+        let priority = match command {
+            Command::SetPriority { priority, .. } => Some(*priority),
+            Command::Once { command, .. } => Self::of(command).priority,
+            _ => None,
+        };
+        Self { why, priority }
+    }
 }
 
 fn command_effects(effects: &mut Vec<Effect>, command: &Command, reply: &Reply) {
@@ -100,18 +121,35 @@ fn command_effects(effects: &mut Vec<Effect>, command: &Command, reply: &Reply) 
                 }
             }
         }
-        (Command::Report { results, .. }, Reply::Reported(replies)) => {
+        (
+            Command::Report {
+                session,
+                results,
+                credit_total,
+            },
+            Reply::Reported(replies),
+        ) => {
             effects.extend(
                 results
                     .iter()
                     .zip(replies)
                     .map(|(report, reply)| reported(report, *reply)),
             );
+            effects.push(Effect::Credits {
+                session: (*session).into(),
+                total: *credit_total,
+            });
         }
-        (Command::SetTenant { name, settings, .. }, Reply::Tenant(_)) => effects.push(Effect::Quota {
-            tenant: name.clone(),
-            quota: settings.quota,
-        }),
+        (Command::SetTenant { name, settings, .. }, Reply::Tenant(_)) => {
+            effects.push(Effect::Quota {
+                tenant: name.clone(),
+                quota: settings.quota,
+            });
+            effects.push(Effect::Aging {
+                tenant: name.clone(),
+                aging: settings.aging,
+            });
+        }
         (Command::SetLimit(rule), Reply::Done) => effects.push(Effect::Limit((**rule).clone())),
         (Command::DeleteLimit(selector), Reply::Done) => effects.push(Effect::LimitGone(selector.clone())),
         (
@@ -123,6 +161,23 @@ fn command_effects(effects: &mut Vec<Effect>, command: &Command, reply: &Reply) 
             tenant: tenant.clone(),
             queue: queue.clone(),
             paused: *paused,
+        }),
+        (
+            Command::PauseKind {
+                tenant, kind, paused, ..
+            },
+            Reply::Done,
+        ) => effects.push(Effect::KindPaused {
+            tenant: tenant.clone(),
+            kind: kind.clone(),
+            paused: *paused,
+        }),
+        (Command::OpenSession(spec), Reply::Done) => effects.push(Effect::SessionOpened {
+            session: spec.session.into(),
+            accepts: Box::new(spec.class.clone()),
+        }),
+        (Command::QuietSession { session }, Reply::Done) => effects.push(Effect::SessionQuiet {
+            session: (*session).into(),
         }),
         _ => {}
     }
@@ -145,6 +200,12 @@ fn accepted(effects: &mut Vec<Effect>, spec: &JobSpec, from: Option<JobId>, repl
         max_crashes: spec.options.max_crashes,
         backoff: spec.options.backoff.clone(),
         bytes: spec.bytes(),
+        priority: spec.priority,
+        version: spec.schema_version,
+        attempt_timeout: spec.options.attempt_timeout,
+        expires_in: spec.options.expires_in,
+        required_labels: spec.options.required_labels.clone(),
+        preferred_labels: spec.options.preferred_labels.clone(),
     })));
 }
 
@@ -161,18 +222,18 @@ fn reported(report: &AttemptReport, reply: ReportReply) -> Effect {
     }
 }
 
-/// `why`: the reason for which this command takes leases back, if it does.
-fn event_effects(effects: &mut Vec<Effect>, core: &Core, event: &Event, why: How) {
+fn event_effects(effects: &mut Vec<Effect>, core: &Core, event: &Event, cause: Cause) {
     match event {
         Event::Assigned(assignment) => effects.push(Effect::Granted {
             job: assignment.spec.id.into(),
             fence: assignment.lease.fence(),
             attempt: assignment.attempt,
+            session: assignment.session.into(),
         }),
         Event::LeaseRevoked { job, lease, .. } => effects.push(Effect::Revoked {
             job: (*job).into(),
             fence: lease.fence(),
-            why,
+            why: cause.why,
         }),
         Event::JobChanged { job, state, .. } => {
             let id = Id::from(*job);
@@ -207,12 +268,19 @@ fn event_effects(effects: &mut Vec<Effect>, core: &Core, event: &Event, why: How
             }
         }
         Event::OrderReleased { job, .. } => effects.push(Effect::Released { job: (*job).into() }),
+        Event::PriorityChanged { job, .. } => {
+            effects.extend(cause.priority.map(|priority| Effect::Prioritised {
+                job: (*job).into(),
+                priority,
+            }));
+        }
+        Event::SessionClosed { session, .. } => effects.push(Effect::SessionClosed {
+            session: (*session).into(),
+        }),
         Event::CancelAsked { .. }
         | Event::SessionOpened { .. }
-        | Event::SessionClosed { .. }
         | Event::LimitClosed { .. }
         | Event::OrderHeld { .. }
-        | Event::PriorityChanged { .. }
         | Event::NodeChanged { .. }
         | Event::MembershipChange => {}
     }

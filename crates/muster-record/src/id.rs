@@ -1,12 +1,12 @@
-//! Job ids as they stand in a history.
+//! Ids of jobs and of workers' sessions as they stand in a history.
 
 use std::fmt;
 use std::str::FromStr;
 
-use muster_core::JobId;
+use muster_core::{JobId, SessionId};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Identity of a job; written as a UUID.
+/// Identity of a job or of a worker's session; written as a UUID.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(pub u128);
 
@@ -24,6 +24,12 @@ impl fmt::Debug for Id {
 
 impl From<JobId> for Id {
     fn from(id: JobId) -> Self {
+        Self(id.0)
+    }
+}
+
+impl From<SessionId> for Id {
+    fn from(id: SessionId) -> Self {
         Self(id.0)
     }
 }

@@ -33,7 +33,10 @@ pub use crate::reader::{Malformed, Reader};
 pub use crate::recorder::{CallLog, FaultLog, Process, Recorder, WorkerLog};
 pub use crate::server::*;
 pub use crate::work::*;
-pub use muster_core::{Backoff, JobState, LimitLevel, LimitRule, LimitSelector, Name, Quota, RateLimit};
+pub use muster_core::{
+    AGING_STRICT, Backoff, JobState, KindVersions, LimitLevel, LimitRule, LimitSelector, Name, Priority, Quota,
+    RateLimit, WorkerClass,
+};
 
 /// Microseconds on the monotonic clock of the program that records, from its start.
 pub type Micros = u64;

@@ -1,6 +1,6 @@
 //! What nodes did with the log. Optional: without it a history is judged from outside only.
 
-use muster_core::{Backoff, JobState, LimitRule, LimitSelector, Name, Quota};
+use muster_core::{Backoff, JobState, LimitRule, LimitSelector, Name, Priority, Quota, WorkerClass};
 use serde::{Deserialize, Serialize};
 
 use crate::{Claims, Counts, How, Id, Micros};
@@ -68,6 +68,9 @@ pub enum Effect {
         fence: u64,
         /// Attempt number.
         attempt: u32,
+        /// The session that holds it; 0 = not recorded.
+        #[serde(default)]
+        session: Id,
     },
     /// A report was judged.
     Reported {
@@ -129,6 +132,53 @@ pub enum Effect {
         /// Stopped.
         paused: bool,
     },
+    /// A kind was stopped or resumed.
+    KindPaused {
+        /// Owner.
+        tenant: Name,
+        /// The kind.
+        kind: Name,
+        /// Stopped.
+        paused: bool,
+    },
+    /// A live job has another priority from now on.
+    Prioritised {
+        /// The job.
+        job: Id,
+        /// Its priority.
+        priority: Priority,
+    },
+    /// What one priority level is worth in a tenant from now on.
+    Aging {
+        /// The tenant.
+        tenant: Name,
+        /// Milliseconds of waiting.
+        aging: u64,
+    },
+    /// A worker's session is open.
+    SessionOpened {
+        /// The session.
+        session: Id,
+        /// What its worker accepts.
+        accepts: Box<WorkerClass>,
+    },
+    /// How many attempts a session has made room for since it opened.
+    Credits {
+        /// The session.
+        session: Id,
+        /// In total; a lower number than before changes nothing.
+        total: u64,
+    },
+    /// A session is to get no more leases.
+    SessionQuiet {
+        /// The session.
+        session: Id,
+    },
+    /// A session is gone.
+    SessionClosed {
+        /// The session.
+        session: Id,
+    },
     /// The quota of a tenant from now on.
     Quota {
         /// The tenant.
@@ -173,6 +223,24 @@ pub struct AcceptedJob {
     /// What it counts for the quota.
     #[serde(default)]
     pub bytes: u64,
+    /// Its priority then.
+    #[serde(default)]
+    pub priority: Priority,
+    /// Version of the payload's schema.
+    #[serde(default)]
+    pub version: u32,
+    /// Longest run of an attempt in milliseconds; 0 = no limit.
+    #[serde(default)]
+    pub attempt_timeout: u64,
+    /// It expires when it has not started so many milliseconds after it could; 0 = never.
+    #[serde(default)]
+    pub expires_in: u64,
+    /// Labels that its worker must carry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required_labels: Vec<(Name, Name)>,
+    /// Labels that its worker had better carry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preferred_labels: Vec<(Name, Name)>,
 }
 
 /// What was said to a report.

@@ -63,6 +63,8 @@ fn life(number: u64) -> Vec<Record> {
         max_attempts: 20,
         max_crashes: 3,
         backoff: Backoff::Fixed { delay: 1 },
+        attempt_timeout: 0,
+        expires_in: 0,
         claims: Claims::default(),
     };
     let invoke = |at, call, operation| {

@@ -18,6 +18,8 @@ fn args(job: Id) -> JobArgs {
         max_attempts: 1,
         max_crashes: 1,
         backoff: Backoff::Fixed { delay: 1 },
+        attempt_timeout: 0,
+        expires_in: 0,
         claims: Claims::default(),
     }
 }

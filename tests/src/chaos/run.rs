@@ -250,6 +250,8 @@ fn header(options: &Options) -> Header {
                 (OperationKind::Get, seconds),
                 (OperationKind::Watch, seconds / 10),
                 (OperationKind::Wait, seconds / 20),
+                (OperationKind::SetKindPaused, seconds / 60),
+                (OperationKind::SetPriority, seconds / 20),
             ]
             .into(),
             faults: kinds,

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-use crate::command::WorkerClass;
+use crate::command::{TenantSettings, WorkerClass};
 use crate::core::Core;
 use crate::defect::Defect;
 use crate::gate::CLUSTER;
@@ -49,7 +49,14 @@ impl Core {
             let Some(chosen) = self.preferred_class(class, tenant, lane) else {
                 continue;
             };
-            let aging = self.tenants[tenant as usize].row.settings.aging;
+            if self.has(Defect::PreferenceRequired) && self.lacks_preferred(chosen, lane) {
+                return false;
+            }
+            let aging = if self.has(Defect::AgingFixed) {
+                TenantSettings::default().aging
+            } else {
+                self.tenants[tenant as usize].row.settings.aging
+            };
             let Some((_, job)) = self.lanes[lane].first(aging) else {
                 return false;
             };
@@ -101,12 +108,16 @@ impl Core {
         }
         let carried = |what: &WorkerClass| preferred.iter().filter(|label| what.labels.contains(label)).count();
         let least = carried(&self.classes[class].what);
+        let any = self.has(Defect::PreferenceAnyWorker);
+        let with_room = || self.classes.iter().filter(|(_, state)| !state.ready.is_empty());
+        let others = any.then(with_room).into_iter().flatten();
         // Numbers of classes differ after a restore; their descriptions do not.
         let mut others: Vec<_> = lane
             .classes
             .iter()
             .copied()
-            .filter(|other| self.classes[*other].fleet == self.classes[class].fleet)
+            .chain(others.map(|(other, _)| other))
+            .filter(|other| self.classes[*other].fleet == self.classes[class].fleet || any)
             .map(|other| {
                 (
                     Reverse(carried(&self.classes[other].what)),
@@ -125,13 +136,21 @@ impl Core {
         let next = Some((tenant, lane_number));
         let best = others
             .into_iter()
-            .find(|(_, _, other)| self.next_of(*other) == next)
+            .find(|(_, _, other)| any || self.next_of(*other) == next)
             .map_or(class, |(_, _, other)| other);
         (self.next_of(class) == next).then_some(best)
     }
 
+    /// The workers of the class do not carry all the labels that the lane's jobs prefer.
+    fn lacks_preferred(&self, class: u32, lane: u32) -> bool {
+        let labels = &self.classes[class].what.labels;
+        let preferred = &self.routes.get(self.lanes[lane].route).key.preferred;
+        !preferred.iter().all(|label| labels.contains(label))
+    }
+
     fn start(&mut self, number: u32, session: u32, class: u32) {
         let now = self.meta.now;
+        let endless = self.has(Defect::TimeoutOnceOnly) && self.jobs[number].started_at != 0;
         let lane_number = self.jobs[number].lane;
         let lane = &self.lanes[lane_number];
         let (tenant, cost) = (lane.tenant, lane.cost);
@@ -148,7 +167,11 @@ impl Core {
         let (holder, node, held) = self.use_credit(session, number);
         self.move_job(number, JobState::Running, |job| {
             let timeout = job.spec.options.attempt_timeout;
-            let deadline = if timeout == 0 { 0 } else { now.saturating_add(timeout) };
+            let deadline = if timeout == 0 || endless {
+                0
+            } else {
+                now.saturating_add(timeout)
+            };
             job.attempts = job.attempts.saturating_add(counts);
             job.started_at = now;
             job.run = Some(Box::new(Run {

@@ -203,6 +203,9 @@ impl Core {
     fn accept(&mut self, tenant: u32, mut spec: JobSpec, fingerprint: u64, from: Option<JobId>) -> Enqueued {
         let now = self.meta.now;
         spec.available_at = spec.available_at.max(now);
+        if self.has(Defect::ExpiryHalved) {
+            spec.options.expires_in /= 2;
+        }
         let lane = self.lane_number(tenant, &spec);
         self.share_names(tenant, lane, &mut spec);
         let id = spec.id;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::out_of_range;
 use crate::core::Core;
+use crate::defect::Defect;
 use crate::hash::Effect;
 use crate::ids::{JobId, Name};
 use crate::job::{JobState, Priority};
@@ -34,13 +35,15 @@ impl Core {
     }
 
     fn give_priority(&mut self, number: u32, priority: Priority) {
+        let kept = self.has(Defect::PriorityNotChanged);
         let job = &mut self.jobs[number];
         let (lane, place) = (job.lane, job.place(number));
-        let before = std::mem::replace(&mut Arc::make_mut(&mut job.spec).priority, priority);
+        let given = if kept { job.spec.priority } else { priority };
+        let before = std::mem::replace(&mut Arc::make_mut(&mut job.spec).priority, given);
         let (id, state, attempts) = (job.spec.id, job.state, job.attempts);
         if state == JobState::Available {
             self.lanes[lane].remove(before, place);
-            self.lanes[lane].insert(priority, place);
+            self.lanes[lane].insert(given, place);
             self.refresh_lane(lane);
             self.refill_rooms_of(lane);
         }

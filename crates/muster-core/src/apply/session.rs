@@ -92,11 +92,16 @@ impl Core {
         for lane in lanes {
             let state = &self.lanes[lane];
             let name = &self.tenants[state.tenant as usize].row.name;
-            if self.routes.get(state.route).classes.contains(&number) && self.classes[number].accepts(name) {
+            if self.routes.get(state.route).classes.contains(&number) && self.serves_tenant(number, name) {
                 self.serve_lane(number, lane);
             }
         }
         number
+    }
+
+    /// Whether workers of the class serve the tenant.
+    pub(crate) fn serves_tenant(&self, class: u32, name: &str) -> bool {
+        self.classes[class].accepts(name) || self.has(Defect::WorkerTenantIgnored)
     }
 
     /// The class serves this lane from now on.
@@ -192,7 +197,13 @@ impl Core {
     }
 
     pub(super) fn add_credits(&mut self, number: u32, credit_total: u64) {
-        if credit_total > self.sessions[number].row.credit_total {
+        let before = self.sessions[number].row.credit_total;
+        let credit_total = if self.has(Defect::CreditsAdded) {
+            before + credit_total
+        } else {
+            credit_total
+        };
+        if credit_total > before {
             self.change_session(number, |session| session.row.credit_total = credit_total);
             let id = self.sessions[number].row.spec.session;
             self.note_session(Effect::Credits, id, credit_total);
@@ -202,6 +213,7 @@ impl Core {
     pub(super) fn quiet_session(&mut self, id: SessionId) -> Reply {
         if let Some(number) = self.session_of.get(&id).copied()
             && !self.sessions[number].row.quiet
+            && !self.has(Defect::QuietIgnored)
         {
             self.change_session(number, |session| session.row.quiet = true);
             self.note_session(Effect::Quiet, id, 0);

@@ -45,6 +45,7 @@ impl Core {
                 let state = self.due_state(number);
                 self.move_job(number, state, |_| {});
             }
+            What::Expiry if self.has(Defect::ExpiryIgnored) => {}
             What::Expiry => self.end_job(number, JobState::Expired, Bytes::new(), None),
             What::Fleet => self.forget_fleet(timer.order),
             What::Timeout => self.time_out(number),

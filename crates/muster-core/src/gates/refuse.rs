@@ -19,7 +19,9 @@ impl Core {
     }
 
     pub(crate) fn is_paused(&self, gate: &Gate) -> bool {
-        !self.has(Defect::PauseIgnored) && self.pause_note(gate).is_some()
+        let ignored = self.has(Defect::PauseIgnored)
+            || (gate.key.level == LimitLevel::Kind && self.has(Defect::KindPauseIgnored));
+        !ignored && self.pause_note(gate).is_some()
     }
 
     /// Why an operator lets nothing start through this gate, if one does so.

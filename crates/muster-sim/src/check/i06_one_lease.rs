@@ -93,7 +93,10 @@ fn granted_all(facts: &Facts, findings: &mut Findings) {
     let mut granted: HashMap<(Id, u64), u32, Fast> = HashMap::default();
     for entry in facts.entries.values() {
         for effect in &entry.effects {
-            if let Effect::Granted { job, fence, attempt } = effect {
+            if let Effect::Granted {
+                job, fence, attempt, ..
+            } = effect
+            {
                 granted.insert((*job, *fence), *attempt);
             }
         }

@@ -1,4 +1,4 @@
-//! I23: nothing starts in a stopped queue. From outside by fences between the log indexes at which a stop and the next
+//! I23: nothing starts in a stopped queue, or of a stopped kind. From outside by fences between the log indexes at which a stop and the next
 //! resume took effect; from inside at every grant.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -7,8 +7,10 @@ use crate::check::Findings;
 use crate::facts::{End, Facts, Fast, Line, NameNo};
 use crate::history::{Effect, Id, Name};
 
-/// Of one queue, by log index: stopped or resumed, and where.
+/// Of one queue or kind, by log index: stopped or resumed, and where.
 type Stops = BTreeMap<u64, (bool, Line)>;
+/// Whether it is a kind, owner, name.
+type What = (bool, Name, Name);
 
 pub(super) fn check(facts: &Facts, findings: &mut Findings) {
     from_outside(facts, findings);
@@ -16,11 +18,12 @@ pub(super) fn check(facts: &Facts, findings: &mut Findings) {
 }
 
 fn from_outside(facts: &Facts, findings: &mut Findings) {
-    // A call of unknown outcome makes the queue unjudgeable.
-    let mut stops: BTreeMap<(NameNo, NameNo), Option<Stops>> = BTreeMap::new();
+    // A call of unknown outcome makes the queue or kind unjudgeable.
+    let mut stops: BTreeMap<(bool, (NameNo, NameNo)), Option<Stops>> = BTreeMap::new();
     for pause in &facts.pauses {
         let call = facts.call(pause.call);
-        let known = stops.entry(pause.queue).or_insert_with(|| Some(Stops::new()));
+        let what = (pause.of_kind, pause.what);
+        let known = stops.entry(what).or_insert_with(|| Some(Stops::new()));
         match (call.end, call.index, known.as_mut()) {
             (End::Fail, ..) => {}
             (End::Ok, Some(index), Some(stops)) => {
@@ -40,55 +43,74 @@ fn from_outside(facts: &Facts, findings: &mut Findings) {
     for row in &facts.last.jobs {
         queue_of[row.job as usize] = Some((row.tenant, row.queue));
     }
+    let asks = facts.ask_of_jobs();
     for attempt in &facts.attempts {
-        let Some(Some(known)) = queue_of[attempt.job as usize].and_then(|queue| stops.get(&queue)) else {
-            continue;
-        };
-        findings.judge(1);
-        if let Some((_, (true, line))) = known.range(..=attempt.fence >> 24).next_back() {
-            let begun = attempt.started.map_or(*line, |stamp| stamp.line);
-            findings.refuse([*line, begun], || {
-                format!(
-                    "job {} was granted under fence {} in a stopped queue",
-                    facts.id(attempt.job),
-                    attempt.fence
-                )
-            });
+        let job = attempt.job as usize;
+        let queue = queue_of[job].map(|queue| (false, queue));
+        let kind = asks[job].map(|ask| (true, (ask.tenant, ask.kind)));
+        for what in [queue, kind].into_iter().flatten() {
+            let Some(Some(known)) = stops.get(&what) else { continue };
+            findings.judge(1);
+            if let Some((_, (true, line))) = known.range(..=attempt.fence >> 24).next_back() {
+                let begun = attempt.started.map_or(*line, |stamp| stamp.line);
+                findings.refuse([*line, begun], || {
+                    format!(
+                        "job {} was granted under fence {} {}",
+                        facts.id(attempt.job),
+                        attempt.fence,
+                        if what.0 {
+                            "and its kind is stopped"
+                        } else {
+                            "in a stopped queue"
+                        }
+                    )
+                });
+            }
         }
     }
 }
 
 fn from_inside(facts: &Facts, findings: &mut Findings) {
-    let mut stopped: HashSet<(Name, Name), Fast> = HashSet::default();
-    let mut queues: HashMap<Id, (Name, Name), Fast> = HashMap::default();
+    let mut stopped: HashSet<What, Fast> = HashSet::default();
+    let mut jobs: HashMap<Id, [What; 2], Fast> = HashMap::default();
     for (index, entry) in &facts.entries {
         for effect in &entry.effects {
             match effect {
                 Effect::Paused { tenant, queue, paused } => {
-                    let queue = (tenant.clone(), queue.clone());
-                    if *paused {
-                        stopped.insert(queue);
-                    } else {
-                        stopped.remove(&queue);
-                    }
+                    stop(&mut stopped, (false, tenant.clone(), queue.clone()), *paused);
+                }
+                Effect::KindPaused { tenant, kind, paused } => {
+                    stop(&mut stopped, (true, tenant.clone(), kind.clone()), *paused);
                 }
                 Effect::Accepted(job) => {
-                    queues.insert(job.job, (job.tenant.clone(), job.queue.clone()));
+                    let queue = (false, job.tenant.clone(), job.queue.clone());
+                    let kind = (true, job.tenant.clone(), job.kind.clone());
+                    jobs.insert(job.job, [queue, kind]);
                 }
                 Effect::Granted { job, .. } => {
                     findings.judge(1);
-                    if let Some(queue) = queues.get(job).filter(|queue| stopped.contains(*queue)) {
+                    let own = jobs.get(job).map(<[What; 2]>::as_slice).unwrap_or_default();
+                    for (is_kind, _, name) in own.iter().filter(|what| stopped.contains(*what)) {
                         findings.refuse([entry.line], || {
-                            format!("job {job} of stopped queue {:?} was granted at index {index}", queue.1)
+                            let what = if *is_kind { "kind" } else { "queue" };
+                            format!("job {job} of stopped {what} {name:?} was granted at index {index}")
                         });
                     }
                 }
                 Effect::Ended { job, .. } => {
-                    queues.remove(job);
+                    jobs.remove(job);
                 }
                 _ => {}
             }
         }
+    }
+}
+
+fn stop(stopped: &mut HashSet<What, Fast>, what: What, paused: bool) {
+    if paused {
+        stopped.insert(what);
+    } else {
+        stopped.remove(&what);
     }
 }
 
@@ -103,6 +125,17 @@ mod tests {
             &[
                 &|history| history.extend(pause(9, 1, "mail", true, 1)),
                 &|history| history.extend(pause(9, 1, "mail", true, 10)),
+                &|history| history.extend(pause_kind(9, 1, "send", true, 10)),
+                &|history| {
+                    history.push(applied(
+                        20,
+                        vec![
+                            kind_paused("send", true),
+                            accepted(id(9), 0),
+                            granted(id(9), 20 << 24, 1),
+                        ],
+                    ));
+                },
                 &|history| {
                     history.push(applied(
                         20,

@@ -49,7 +49,9 @@ fn latest(facts: &Facts, findings: &mut Findings, deliveries: &[&Delivery], log:
                     format!("a watch delivered index {} after {index}", delivery.index)
                 });
             }
-            if !lifecycle::reachable(from, state) {
+            // A change of priority shows the state once more.
+            let again = from == state && !state.is_terminal();
+            if !again && !lifecycle::reachable(from, state) {
                 findings.refuse([before, line], || {
                     format!("a watch showed job {} {state:?} after {from:?}", facts.id(job))
                 });

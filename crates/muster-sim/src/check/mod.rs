@@ -4,6 +4,7 @@
 //! Each is linear or n log n. Those that look from outside need calls, attempts and the last scan only; those that
 //! look inside say that they did not judge when the history has no server side.
 
+mod clock;
 mod findings;
 mod i01_nothing_lost;
 mod i02_nothing_from_nowhere;
@@ -16,6 +17,7 @@ mod i08_overlap;
 mod i09_honest_attempts;
 mod i10_terminal;
 mod i12_order;
+mod i13_priority;
 mod i14_concurrency;
 mod i15_rate;
 mod i16_delay;
@@ -30,6 +32,10 @@ mod i28_replicas;
 mod i31_quota;
 mod i32_liveness;
 mod i33_progress;
+mod i34_expiry;
+mod i35_timeout;
+mod i36_credits;
+mod i37_matching;
 mod lifecycle;
 mod order;
 mod rules;
@@ -69,12 +75,17 @@ pub const ALL: &[Checker] = &[
     checker("I9", "attempts are counted honestly", i09_honest_attempts::check),
     checker("I10", "the end is the end", i10_terminal::check),
     checker("I12", "jobs of an ordering key run in order", i12_order::check),
+    checker("I13", "more urgent or older, started first", i13_priority::check),
     checker("I14", "concurrency limits hold", i14_concurrency::check),
     checker("I15", "rate limits hold over every window", i15_rate::check),
     checker("I16", "nothing starts early", i16_delay::check),
     checker("I18", "backoff keeps to its policy", i18_backoff::check),
     checker("I21", "what was cancelled does not start", i21_cancel::check),
-    checker("I23", "nothing starts in a stopped queue", i23_pause::check),
+    checker(
+        "I23",
+        "nothing starts in a stopped queue, or of a stopped kind",
+        i23_pause::check,
+    ),
     checker("I24", "reads are linearizable", i24_reads::check),
     checker(
         "I25",
@@ -87,6 +98,14 @@ pub const ALL: &[Checker] = &[
     checker("I31", "quotas hold", i31_quota::check),
     checker("I32", "after the last fault all work is done", i32_liveness::check),
     checker("I33", "the run did something", i33_progress::check),
+    checker("I34", "jobs expire in time, and only then", i34_expiry::check),
+    checker(
+        "I35",
+        "attempts run out of time in time, and only then",
+        i35_timeout::check,
+    ),
+    checker("I36", "no worker gets more than it has room for", i36_credits::check),
+    checker("I37", "a job goes to a worker that accepts it", i37_matching::check),
 ];
 
 /// Judges a history by all checkers.

@@ -72,6 +72,8 @@ impl Facts {
                     key: None,
                     due: 0,
                     wait_min: 0,
+                    attempt_timeout: 0,
+                    expires_in: 0,
                     redrives: Some(self.job_numbers.number(from)),
                     whole: false,
                     end: End::Unknown,
@@ -92,9 +94,11 @@ impl Facts {
                 (self.cancels.len() as u32 - 1, 1)
             }
             Operation::SetPaused { tenant, queue, paused } => {
-                let queue = (self.name_numbers.number(tenant), self.name_numbers.number(queue));
-                let paused = *paused;
-                self.pauses.push(Pause { call, queue, paused });
+                self.pause(call, false, (tenant, queue), *paused);
+                (self.pauses.len() as u32 - 1, 1)
+            }
+            Operation::SetKindPaused { tenant, kind, paused } => {
+                self.pause(call, true, (tenant, kind), *paused);
                 (self.pauses.len() as u32 - 1, 1)
             }
             Operation::SetLimit(rule) => {
@@ -126,6 +130,7 @@ impl Facts {
             Operation::List { .. }
             | Operation::Stats { .. }
             | Operation::SetTenant { .. }
+            | Operation::SetPriority { .. }
             | Operation::ReleaseOrder { .. } => (0, 0),
         };
         self.open.insert((invoke.process, invoke.call), call);
@@ -137,6 +142,16 @@ impl Facts {
             end: End::Unknown,
             index: None,
             rows,
+        });
+    }
+
+    fn pause(&mut self, call: u32, of_kind: bool, (tenant, name): (&Name, &Name), paused: bool) {
+        let what = (self.name_numbers.number(tenant), self.name_numbers.number(name));
+        self.pauses.push(Pause {
+            call,
+            of_kind,
+            what,
+            paused,
         });
     }
 
@@ -168,6 +183,8 @@ impl Facts {
             key: args.key.as_ref().map(|key| self.name_numbers.number(key)),
             due: args.available_at,
             wait_min,
+            attempt_timeout: args.attempt_timeout,
+            expires_in: args.expires_in,
             redrives: None,
             whole,
             end: End::Unknown,
@@ -336,13 +353,24 @@ impl Facts {
                 share(&mut job.queue);
                 share(&mut job.kind);
                 job.claims.limit_keys.iter_mut().for_each(|(key, _)| share(key));
+                let labels = job.required_labels.iter_mut().chain(&mut job.preferred_labels);
+                for (label, value) in labels {
+                    share(label);
+                    share(value);
+                }
             }
-            Effect::Throttled { tenant, .. } | Effect::Counted { tenant, .. } | Effect::Quota { tenant, .. } => {
+            Effect::Throttled { tenant, .. }
+            | Effect::Counted { tenant, .. }
+            | Effect::Quota { tenant, .. }
+            | Effect::Aging { tenant, .. } => {
                 share(tenant);
             }
-            Effect::Paused { tenant, queue, .. } => {
+            Effect::Paused {
+                tenant, queue: name, ..
+            }
+            | Effect::KindPaused { tenant, kind: name, .. } => {
                 share(tenant);
-                share(queue);
+                share(name);
             }
             _ => {}
         }

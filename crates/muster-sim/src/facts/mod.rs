@@ -29,7 +29,7 @@ pub struct Facts {
     pub reads: Vec<Read>,
     /// Cancels.
     pub cancels: Vec<Cancel>,
-    /// Queues stopped or resumed.
+    /// Queues and kinds stopped or resumed.
     pub pauses: Vec<Pause>,
     /// Changes of the rule book of limits.
     pub rules: Vec<RuleChange>,

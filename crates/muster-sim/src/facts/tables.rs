@@ -73,6 +73,10 @@ pub struct Ask {
     pub due: u64,
     /// Least wait after a failed attempt.
     pub wait_min: u64,
+    /// Longest run of an attempt in milliseconds; 0 = no limit, or not recorded.
+    pub attempt_timeout: u64,
+    /// Expires when not started so many milliseconds after it could; 0 = never.
+    pub expires_in: u64,
     /// The dead job that it revives.
     pub redrives: Option<JobNo>,
     /// One of many that are to be accepted together or not at all.
@@ -105,13 +109,15 @@ pub struct Cancel {
     pub state: Option<JobState>,
 }
 
-/// A queue stopped or resumed.
+/// A queue or a kind stopped or resumed.
 #[derive(Clone, Copy, Debug)]
 pub struct Pause {
     /// The call.
     pub call: u32,
+    /// It is a kind.
+    pub of_kind: bool,
     /// Owner and name.
-    pub queue: (NameNo, NameNo),
+    pub what: (NameNo, NameNo),
     /// Stopped.
     pub paused: bool,
 }

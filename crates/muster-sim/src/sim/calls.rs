@@ -1,10 +1,11 @@
 //! The calls that scripted clients make.
 
 use muster_core::{
-    Backoff, Command, JobLimits, JobSpec, LimitKey, Name, OrderingKey, OrderingPolicy, Quota, RateLimit, TenantSettings,
+    AGING_STRICT, Backoff, Command, JobId, JobLimits, JobSpec, LimitKey, Name, OrderingKey, OrderingPolicy, Priority,
+    Quota, RateLimit, TenantSettings,
 };
 
-use crate::history::{Claims, JobArgs, Operation};
+use crate::history::{Claims, Id, JobArgs, Operation};
 use crate::sim::limits;
 use crate::sim::rng::Rng;
 
@@ -15,9 +16,10 @@ pub(crate) const LIMIT_KEYS: [&str; 4] = ["api", "api:1", "api:2", "disk"];
 pub(crate) const ORDERING_KEYS: [&str; 4] = ["account", "file", "user:1", "user:2"];
 /// Calls of the first client: a setting of each tenant, then rules.
 pub(super) const SET_UP: usize = TENANTS.len() + limits::SET_UP;
-/// From here on its calls resume queues, and then release ordering keys.
+/// From here on its calls resume queues, then kinds, and then release ordering keys.
 pub(super) const RESUME: usize = SET_UP;
-pub(super) const RELEASE: usize = RESUME + TENANTS.len() * QUEUES.len();
+const RESUME_KINDS: usize = RESUME + TENANTS.len() * QUEUES.len();
+pub(super) const RELEASE: usize = RESUME_KINDS + TENANTS.len() * KINDS.len();
 
 /// An operation, and the command that does it; none = a read.
 pub(super) type Call = (Operation, Option<Command>);
@@ -26,17 +28,21 @@ pub(super) fn name(text: &str) -> Name {
     text.into()
 }
 
-/// The first client's calls by number: it sets up tenants and rules, and in the end resumes queues and releases ordering
-/// keys.
+/// The first client's calls by number: it sets up tenants and rules, and in the end resumes queues and kinds and
+/// releases ordering keys.
 pub(super) fn set_up(number: u64, rng: &mut Rng) -> Call {
     let number = number as usize;
     let of = |place: usize, sizes: usize| (place / sizes, place % sizes);
     match number {
         _ if number < TENANTS.len() => settings(TENANTS[number], rng),
         _ if number < SET_UP => limits::set_up(number - TENANTS.len(), rng),
-        _ if number < RELEASE => {
+        _ if number < RESUME_KINDS => {
             let (tenant, queue) = of(number - RESUME, QUEUES.len());
             pause(TENANTS[tenant], QUEUES[queue], false)
+        }
+        _ if number < RELEASE => {
+            let (tenant, kind) = of(number - RESUME_KINDS, KINDS.len());
+            pause_kind(TENANTS[tenant], KINDS[kind], false)
         }
         _ => {
             let (queue, key) = of(number - RELEASE, ORDERING_KEYS.len());
@@ -111,10 +117,56 @@ pub(super) fn pause(tenant: &str, queue: &str, paused: bool) -> Call {
     (operation, Some(command))
 }
 
+pub(super) fn pause_kind(tenant: &str, kind: &str, paused: bool) -> Call {
+    let (tenant, kind) = (name(tenant), name(kind));
+    let operation = Operation::SetKindPaused {
+        tenant: tenant.clone(),
+        kind: kind.clone(),
+        paused,
+    };
+    let command = Command::PauseKind {
+        tenant,
+        kind,
+        paused,
+        note: name("by script"),
+    };
+    (operation, Some(command))
+}
+
+pub(super) fn set_priority(tenant: Name, jobs: Vec<JobId>, priority: Priority) -> Call {
+    let operation = Operation::SetPriority {
+        tenant: tenant.clone(),
+        jobs: jobs.iter().copied().map(Id::from).collect(),
+        priority,
+    };
+    (operation, Some(Command::SetPriority { tenant, jobs, priority }))
+}
+
+/// Labels that a worker had better carry: some workers carry the first, none the second.
+pub(super) fn preferred(rng: &mut Rng) -> Vec<(Name, Name)> {
+    match rng.below(20) {
+        0 | 1 => vec![(name("disk"), name("fast"))],
+        2 => vec![(name("zone"), name("nowhere"))],
+        _ => Vec::new(),
+    }
+}
+
+/// What a priority level is worth: nothing, little, much, everything.
+fn aging(rng: &mut Rng) -> u64 {
+    match rng.below(5) {
+        0 => 0,
+        1 => AGING_STRICT,
+        2 => rng.between(1, 50),
+        3 => rng.between(50, 2_000),
+        _ => TenantSettings::default().aging,
+    }
+}
+
 pub(super) fn settings(tenant: &str, rng: &mut Rng) -> Call {
     let settings = TenantSettings {
         weight: rng.between(1, 300) as u32,
         quota: quota(rng),
+        aging: aging(rng),
         ..TenantSettings::default()
     };
     let operation = Operation::SetTenant {
@@ -168,6 +220,8 @@ pub(super) fn args(spec: &JobSpec) -> JobArgs {
         max_attempts: spec.options.max_attempts,
         max_crashes: spec.options.max_crashes,
         backoff: spec.options.backoff.clone(),
+        attempt_timeout: spec.options.attempt_timeout,
+        expires_in: spec.options.expires_in,
         claims: Claims::of(spec),
     }
 }

@@ -198,8 +198,8 @@ impl World<'_> {
         }
     }
 
-    /// Before a run may drain: every queue is resumed.
-    pub(crate) fn resume_queues(&mut self) {
+    /// Before a run may drain: every queue and every kind is resumed.
+    pub(crate) fn resume_all(&mut self) {
         self.plan_first((RESUME..RELEASE).map(|number| number as u64));
     }
 
@@ -270,7 +270,12 @@ impl World<'_> {
                 None => list(tenant),
             },
             94..96 => self.redrive(tenant, rng),
-            96..98 => pause(tenant, rng.pick(&QUEUES), rng.percent(40)),
+            96 => pause(tenant, rng.pick(&QUEUES), rng.percent(40)),
+            97 => match rng.below(3) {
+                0 => pause(tenant, rng.pick(&QUEUES), rng.percent(40)),
+                1 => pause_kind(tenant, rng.pick(&KINDS), rng.percent(40)),
+                _ => self.prioritise(tenant, rng),
+            },
             98 => match rng.below(4) {
                 0 => settings(tenant, rng),
                 1 => release(tenant, rng.pick(&QUEUES), rng.pick(&ORDERING_KEYS)),
@@ -284,6 +289,13 @@ impl World<'_> {
     fn some_job(&self, rng: &mut Rng) -> Option<(JobId, Name)> {
         let at = rng.below(self.known.len().min(400) as u64) as usize;
         self.known.iter().rev().nth(at).cloned()
+    }
+
+    /// Another priority for some jobs, not all of which are the tenant's.
+    fn prioritise(&mut self, tenant: &str, rng: &mut Rng) -> Call {
+        let some = (0..rng.between(1, 12)).filter_map(|_| self.some_job(rng));
+        let jobs: Vec<JobId> = some.map(|(job, _)| job).collect();
+        set_priority(name(tenant), jobs, rng.pick(&Priority::ALL))
     }
 
     fn redrive(&mut self, tenant: &str, rng: &mut Rng) -> Call {
@@ -336,14 +348,14 @@ impl World<'_> {
                 max_crashes: rng.between(1, 4) as u32,
                 backoff: backoff(rng),
                 attempt_timeout: if rng.percent(80) { rng.between(100, 1_000) } else { 0 },
-                expires_in: if rng.percent(4) { rng.between(50, 500) } else { 0 },
+                expires_in: if rng.percent(8) { rng.between(20, 500) } else { 0 },
                 required_labels: if rng.percent(5) {
                     vec![(name("disk"), name("fast"))]
                 } else {
                     Vec::new()
                 },
                 limits: job_limits(rng),
-                preferred_labels: Vec::new(),
+                preferred_labels: preferred(rng),
             },
             ordering: ordering(rng),
             metadata: Vec::new(),

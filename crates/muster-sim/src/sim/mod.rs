@@ -129,10 +129,10 @@ fn live(options: Options, script: Script, chosen: Chosen, copy: Option<&mut dyn 
 }
 
 impl World<'_> {
-    /// No faults any more: queues are resumed, and all work gets done or the bound is over.
+    /// No faults any more: queues and kinds are resumed, and all work gets done or the bound is over.
     fn drain(&mut self) {
         self.note(|at| Record::Healed { at });
-        self.resume_queues();
+        self.resume_all();
         let bound = self.now + DRAIN_BOUND;
         let mut looked = self.beats;
         while self.now < bound && self.failures.is_empty() {

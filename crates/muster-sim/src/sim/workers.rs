@@ -510,6 +510,7 @@ fn class(number: usize) -> WorkerClass {
         },
         4 => WorkerClass {
             queues: vec![name(QUEUES[0])],
+            labels: vec![(name("disk"), name("fast"))],
             ..all
         },
         5 => WorkerClass {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-pub(crate) use plan::id;
+pub(crate) use plan::{CALM, id};
 pub(crate) use producer::state;
 pub(crate) use tenants::{API, TENANTS, create};
 

@@ -1,4 +1,4 @@
-//! Someone who stops queues and resumes them.
+//! Someone who stops queues and kinds and resumes them.
 //!
 //! A reply does not tell the log index at which a stop took effect, so bounds are found with a probe: a job that waits
 //! for an hour, whose index of acceptance is read back. One accepted after a stop was acknowledged has a higher index
@@ -8,11 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_sim::history::{Answer, Operation, OperationKind};
+use muster_sim::history::{Answer, Operation};
 use rand::Rng;
 
 use super::TENANTS;
-use super::plan::{Plan, now_ms};
+use super::plan::{CALM, Plan, now_ms};
 use super::producer::Producer;
 use crate::chaos::world::World;
 
@@ -20,7 +20,14 @@ const HOUR_MS: u64 = 3_600_000;
 /// Numbers of producers are lower.
 const NUMBER: u32 = 1_000;
 
-/// Stops and resumes queues, each once, until the run is over; nothing stays stopped.
+/// What is stopped.
+#[derive(Clone, Copy)]
+enum What<'w> {
+    Queue(&'w str),
+    Kind(&'static str),
+}
+
+/// Stops and resumes queues, each once, and kinds, until the run is over; nothing stays stopped.
 pub(super) async fn run(world: Arc<World>) {
     let mut producer = Producer::new(Arc::clone(&world), NUMBER);
     let mut cycle = 0;
@@ -28,7 +35,12 @@ pub(super) async fn run(world: Arc<World>) {
         cycle += 1;
         let tenant = TENANTS[producer.rng.random_range(0..TENANTS.len())].name;
         let queue = format!("held-{cycle}");
-        producer.cycle(tenant, &queue).await;
+        if producer.rng.random_bool(0.5) {
+            producer.cycle(tenant, &queue, "work", What::Queue(&queue)).await;
+        } else {
+            let kind = CALM[producer.rng.random_range(0..CALM.len())];
+            producer.cycle(tenant, &queue, kind, What::Kind(kind)).await;
+        }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(500)) => {}
             () = world.over() => {}
@@ -37,44 +49,55 @@ pub(super) async fn run(world: Arc<World>) {
 }
 
 impl Producer {
-    async fn cycle(&mut self, tenant: &'static str, queue: &str) {
-        self.fill(tenant, queue, 3).await;
-        self.set_paused(tenant, queue, true).await;
-        self.fill(tenant, queue, 5).await;
+    async fn cycle(&mut self, tenant: &'static str, queue: &str, kind: &'static str, what: What<'_>) {
+        self.fill(tenant, queue, kind, 3).await;
+        self.set_paused(tenant, what, true).await;
+        self.fill(tenant, queue, kind, 5).await;
         let pause = Duration::from_millis(self.rng.random_range(200..2_000));
         tokio::time::sleep(pause).await;
         self.list_queue(tenant, queue).await;
-        self.set_paused(tenant, queue, false).await;
+        self.set_paused(tenant, what, false).await;
     }
 
-    async fn fill(&mut self, tenant: &'static str, queue: &str, count: usize) {
+    async fn fill(&mut self, tenant: &'static str, queue: &str, kind: &'static str, count: usize) {
         for _ in 0..count {
-            let plan = Plan::plain(&mut self.rng, tenant, queue);
+            let plan = Plan::plain(&mut self.rng, tenant, queue, kind);
             self.enqueue(&plan).await;
         }
     }
 
     /// Repeats until it is done, also when the run is over.
-    async fn set_paused(&mut self, tenant: &'static str, queue: &str, paused: bool) {
+    async fn set_paused(&mut self, tenant: &'static str, what: What<'_>, paused: bool) {
         let mut bound = if paused { None } else { self.probe(tenant).await };
         loop {
-            let call = self.process.invoke(Operation::SetPaused {
-                tenant: tenant.into(),
-                queue: queue.into(),
-                paused,
-            });
+            let owner = tenant.into();
+            let operation = match what {
+                What::Queue(queue) => Operation::SetPaused {
+                    tenant: owner,
+                    queue: queue.into(),
+                    paused,
+                },
+                What::Kind(kind) => Operation::SetKindPaused {
+                    tenant: owner,
+                    kind: kind.into(),
+                    paused,
+                },
+            };
+            let kind_of_call = operation.kind();
+            let call = self.process.invoke(operation);
             let client = self.client(tenant);
-            let result = if paused {
-                client.pause_queue(queue, "chaos").await
-            } else {
-                client.resume_queue(queue).await
+            let result = match (what, paused) {
+                (What::Queue(queue), true) => client.pause_queue(queue, "chaos").await,
+                (What::Queue(queue), false) => client.resume_queue(queue).await,
+                (What::Kind(kind), true) => client.pause_kind(kind, "chaos").await,
+                (What::Kind(kind), false) => client.resume_kind(kind).await,
             };
             let done = result.is_ok();
             if paused && done {
                 bound = self.probe_under_way(tenant).await;
             }
             self.world
-                .settle(OperationKind::SetPaused, call, bound, result.map(|()| Answer::Done));
+                .settle(kind_of_call, call, bound, result.map(|()| Answer::Done));
             if done {
                 return;
             }
@@ -92,7 +115,7 @@ impl Producer {
     async fn probe(&mut self, tenant: &'static str) -> Option<u64> {
         let plan = Plan {
             due: now_ms() + HOUR_MS,
-            ..Plan::plain(&mut self.rng, tenant, "probes")
+            ..Plan::plain(&mut self.rng, tenant, "probes", "work")
         };
         self.enqueue(&plan).await?;
         let index = self.look(plan.id, tenant).await.map(|seen| seen.version);

@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     pub(super) claims: Claims,
 }
 
+/// Kinds that are stopped and resumed.
+pub(crate) const CALM: [&str; 4] = ["calm-1", "calm-2", "calm-3", "calm-4"];
 /// Attempts with a vanished worker that any job survives: workers vanish often here.
 const CRASHES_MAX: u32 = 30;
 
@@ -79,18 +81,20 @@ impl Plan {
             backoff,
             max_attempts,
             timeout: Duration::from_millis(timeout),
-            expires: rng.random_bool(0.03).then_some(Duration::from_secs(2)),
+            expires: rng
+                .random_bool(0.06)
+                .then(|| Duration::from_millis(rng.random_range(300..3_000))),
             priority: Priority::ALL[rng.random_range(0..Priority::ALL.len())],
             claims: claims(rng, kind),
         }
     }
 
-    /// A job of one tenant and queue that succeeds soon.
-    pub(crate) fn plain(rng: &mut StdRng, tenant: &'static str, queue: &str) -> Self {
+    /// A job of one tenant, queue and kind that succeeds soon.
+    pub(crate) fn plain(rng: &mut StdRng, tenant: &'static str, queue: &str, kind: &'static str) -> Self {
         Self {
             tenant,
             queue: queue.to_owned(),
-            kind: "work",
+            kind,
             number: 5,
             due: 0,
             max_attempts: 20,
@@ -121,6 +125,8 @@ impl Plan {
             max_attempts: self.max_attempts,
             max_crashes: CRASHES_MAX,
             backoff: self.backoff.clone(),
+            attempt_timeout: self.timeout.as_millis() as u64,
+            expires_in: self.expires.map_or(0, |expires| expires.as_millis() as u64),
             claims: self.claims.clone(),
         }
     }

@@ -4,8 +4,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_client::{Client, Enqueued, JobId, JobState, ListJobs};
-use muster_sim::history::{Answer, Enqueued as Told, JobSeen, JobState as State, Operation, OperationKind, Process};
+use muster_client::{Client, Enqueued, JobId, JobState, ListJobs, Priority};
+use muster_sim::history::{
+    Answer, Enqueued as Told, JobSeen, JobState as State, Operation, OperationKind, Priority as Level, Process,
+};
 use rand::Rng;
 use rand::rngs::StdRng;
 use tokio::time::Instant;
@@ -82,7 +84,8 @@ impl Producer {
             72..75 => self.enqueue_batch(true).await,
             75..90 => self.get().await,
             90..93 => self.list().await,
-            93..97 => self.cancel_one().await,
+            93..96 => self.cancel_one().await,
+            96 => self.prioritise().await,
             97..99 => self.redrive().await,
             _ => self.repeat_on_purpose().await,
         }
@@ -252,6 +255,22 @@ impl Producer {
                 return;
             }
         }
+    }
+
+    /// Another priority for some jobs, most of which will have ended.
+    async fn prioritise(&mut self) {
+        let Some((_, tenant)) = self.some_known() else { return };
+        let latest = self.known.iter().rev().filter(|(_, owner)| *owner == tenant);
+        let jobs: Vec<JobId> = latest.map(|(job, _)| *job).take(8).collect();
+        let level = self.rng.random_range(0..Level::ALL.len());
+        let call = self.process.invoke(Operation::SetPriority {
+            tenant: tenant.into(),
+            jobs: jobs.iter().copied().map(id).collect(),
+            priority: Level::ALL[level],
+        });
+        let result = self.client(tenant).set_priority(&jobs, Priority::ALL[level]).await;
+        self.world
+            .settle(OperationKind::SetPriority, call, None, result.map(|_| Answer::Done));
     }
 
     async fn redrive(&mut self) {

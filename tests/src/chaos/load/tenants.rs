@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster_client::{Error, Limit, LimitLevel, LimitSelector, NewTenant, Quota, RateLimit};
+use muster_client::{Error, Limit, LimitLevel, LimitSelector, NewTenant, PriorityOrder, Quota, RateLimit};
 use muster_sim::history::{
     Answer, LimitLevel as Level, LimitRule, LimitSelector as Selector, Operation, OperationKind, RateLimit as Rate,
 };
@@ -13,6 +13,7 @@ use crate::chaos::world::World;
 pub(crate) struct Tenant {
     pub(crate) name: &'static str,
     weight: u32,
+    order: PriorityOrder,
     /// Of a hundred jobs, how many are its.
     pub(crate) share: u32,
 }
@@ -22,16 +23,19 @@ pub(crate) const TENANTS: [Tenant; 3] = [
     Tenant {
         name: "heavy",
         weight: 300,
+        order: PriorityOrder::Aging(Duration::from_secs(2)),
         share: 60,
     },
     Tenant {
         name: "narrow",
         weight: 100,
+        order: PriorityOrder::Strict,
         share: 28,
     },
     Tenant {
         name: "slow",
         weight: 100,
+        order: PriorityOrder::Fifo,
         share: 12,
     },
 ];
@@ -68,6 +72,7 @@ pub(crate) async fn create(world: &World) -> Result<(), Error> {
             });
             let new = NewTenant {
                 weight: tenant.weight,
+                priority_order: Some(tenant.order),
                 // Wide enough for every load, so that the checker of quotas sees each job judged.
                 quota: Quota {
                     jobs_max: 10_000_000,

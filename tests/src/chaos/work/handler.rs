@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use muster_sim::history::{How, Id, WorkerLog};
 
+use crate::chaos::load::CALM;
 use crate::chaos::world::World;
 
 /// All kinds of job.
-pub(super) const KINDS: [&str; 6] = ["work", "flaky", "moody", "fatal", "doomed", "stuck"];
+pub(super) const KINDS: [&str; 6 + CALM.len()] = [
+    "work", "flaky", "moody", "fatal", "doomed", "stuck", CALM[0], CALM[1], CALM[2], CALM[3],
+];
 /// Wait of a job that is put off.
 pub(super) const SNOOZE: Duration = Duration::from_millis(200);
 

@@ -126,7 +126,12 @@ pub fn good() -> Vec<Record> {
                         enqueue_rate: None,
                     },
                 },
-                in_order(with_key(A, "k", 2)),
+                opened(),
+                Effect::Credits {
+                    session: SESSION,
+                    total: 4,
+                },
+                in_order_and_time(with_key(A, "k", 2)),
             ],
         ),
         first(2, vec![entered(A, JobState::Running), granted(A, 2 << 24, 1)]),
@@ -216,10 +221,12 @@ pub fn good() -> Vec<Record> {
     history
 }
 
-/// Makes an accepted job one of an ordering key.
-fn in_order(mut effect: Effect) -> Effect {
+/// Makes an accepted job one of an ordering key, and one that has to start and to end within a second.
+fn in_order_and_time(mut effect: Effect) -> Effect {
     if let Effect::Accepted(job) = &mut effect {
         job.claims.ordering_key = Some("own".into());
+        job.expires_in = 1_000;
+        job.attempt_timeout = 1_000;
     }
     effect
 }

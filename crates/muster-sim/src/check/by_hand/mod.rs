@@ -13,6 +13,8 @@ pub const A: Id = Id(1);
 pub const B: Id = Id(2);
 pub const C: Id = Id(3);
 pub const REFUSED: Id = Id(4);
+/// The session of all grants.
+pub const SESSION: Id = Id(77);
 /// Wall clock at time 0, milliseconds.
 pub const EPOCH: u64 = 1_700_000_000_000;
 /// Replicated time from index 9 on.
@@ -102,6 +104,8 @@ pub fn args(job: Id, key: Option<&str>) -> JobArgs {
         max_attempts: 3,
         max_crashes: 3,
         backoff: Backoff::Fixed { delay: WAIT },
+        attempt_timeout: 0,
+        expires_in: 0,
         claims: Claims::default(),
     }
 }
@@ -210,6 +214,15 @@ pub fn pause(process: u32, number: u32, queue: &str, paused: bool, index: u64) -
     let pause = Operation::SetPaused {
         tenant: "t".into(),
         queue: queue.into(),
+        paused,
+    };
+    late(process, number, pause, Answer::Done, index)
+}
+
+pub fn pause_kind(process: u32, number: u32, kind: &str, paused: bool, index: u64) -> [Record; 2] {
+    let pause = Operation::SetKindPaused {
+        tenant: "t".into(),
+        kind: kind.into(),
         paused,
     };
     late(process, number, pause, Answer::Done, index)
@@ -337,6 +350,15 @@ pub fn applied(index: u64, effects: Vec<Effect>) -> Record {
     })
 }
 
+/// An entry at `NOW` and so many milliseconds.
+pub fn later(index: u64, wait: u64, effects: Vec<Effect>) -> Record {
+    Record::Applied(Applied {
+        effects,
+        now: NOW + wait,
+        ..applied_by(1, index)
+    })
+}
+
 pub fn change_applied(history: &mut [Record], index: u64, change: impl Fn(&mut Applied)) {
     for record in history {
         if let Record::Applied(applied) = record
@@ -345,6 +367,23 @@ pub fn change_applied(history: &mut [Record], index: u64, change: impl Fn(&mut A
             change(applied);
             return;
         }
+    }
+}
+
+/// The session, and that its worker takes jobs like those of [`accepted`].
+pub fn opened() -> Effect {
+    Effect::SessionOpened {
+        session: SESSION,
+        accepts: Box::new(WorkerClass {
+            tenants: vec![],
+            queues: vec![],
+            kinds: vec![KindVersions {
+                kind: "send".into(),
+                min_version: 1,
+                max_version: 1,
+            }],
+            labels: vec![],
+        }),
     }
 }
 
@@ -365,6 +404,12 @@ pub fn accepted(job: Id, due: u64) -> Effect {
         max_crashes: 3,
         backoff: Backoff::Fixed { delay: WAIT },
         bytes: JOB_BYTES,
+        priority: Priority::default(),
+        version: 1,
+        attempt_timeout: 0,
+        expires_in: 0,
+        required_labels: vec![],
+        preferred_labels: vec![],
     }))
 }
 
@@ -373,7 +418,12 @@ pub fn entered(job: Id, state: JobState) -> Effect {
 }
 
 pub fn granted(job: Id, fence: u64, attempt: u32) -> Effect {
-    Effect::Granted { job, fence, attempt }
+    Effect::Granted {
+        job,
+        fence,
+        attempt,
+        session: SESSION,
+    }
 }
 
 pub fn reported(job: Id, fence: u64, verdict: ReportVerdict) -> Effect {
@@ -406,6 +456,14 @@ pub fn with_key(job: Id, key: &str, cost: u32) -> Effect {
         job.claims.limit_keys = vec![(key.into(), cost)];
     }
     effect
+}
+
+pub fn kind_paused(kind: &str, paused: bool) -> Effect {
+    Effect::KindPaused {
+        tenant: "t".into(),
+        kind: kind.into(),
+        paused,
+    }
 }
 
 pub fn paused(queue: &str, paused: bool) -> Effect {
