@@ -7,6 +7,7 @@ mod cli;
 mod cluster;
 pub mod damage;
 mod disk;
+pub mod excess;
 mod ledger;
 mod load;
 mod ports;
@@ -16,7 +17,7 @@ mod worker;
 mod working;
 
 pub use cli::{Ran, Running, muster};
-pub use cluster::{Cluster, Exit, NodePorts, binary};
+pub use cluster::{Cluster, Exit, NodePorts, RECORD_APPLIED, binary};
 pub use disk::SmallDisk;
 pub use ledger::{Ledger, Run};
 pub use load::{Call, PacedLoad, assert_same, states};

@@ -6,11 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use muster_sim::history::{AppliedReader, Record, digest};
 
-use crate::Cluster;
 use crate::chaos::world::World;
-
-/// Environment variable of a node that names where it is to record; as in `muster-server`.
-const RECORD_APPLIED: &str = "MUSTER_RECORD_APPLIED";
+use crate::{Cluster, RECORD_APPLIED};
 
 /// Where the nodes of a run record.
 pub(crate) struct AppliedLogs(PathBuf);

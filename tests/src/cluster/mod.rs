@@ -18,6 +18,9 @@ use crate::wait::eventually;
 /// Longest start of a node, restart from its log included, on a busy machine.
 const START: Duration = Duration::from_secs(30);
 
+/// Environment variable of a node that names the directory in which it records what it applies; as in `muster-server`.
+pub const RECORD_APPLIED: &str = "MUSTER_RECORD_APPLIED";
+
 /// The `muster` binary of the build that made this test.
 ///
 /// Cargo tells the place of a binary only to tests of its own package, so it is looked for beside the test.
