@@ -81,11 +81,7 @@ pub const ALL: &[Checker] = &[
     checker("I16", "nothing starts early", i16_delay::check),
     checker("I18", "backoff keeps to its policy", i18_backoff::check),
     checker("I21", "what was cancelled does not start", i21_cancel::check),
-    checker(
-        "I23",
-        "nothing starts in a stopped queue, or of a stopped kind",
-        i23_pause::check,
-    ),
+    checker("I23", "nothing starts that is stopped", i23_pause::check),
     checker("I24", "reads are linearizable", i24_reads::check),
     checker(
         "I25",
@@ -98,13 +94,9 @@ pub const ALL: &[Checker] = &[
     checker("I31", "quotas hold", i31_quota::check),
     checker("I32", "after the last fault all work is done", i32_liveness::check),
     checker("I33", "the run did something", i33_progress::check),
-    checker("I34", "jobs expire in time, and only then", i34_expiry::check),
-    checker(
-        "I35",
-        "attempts run out of time in time, and only then",
-        i35_timeout::check,
-    ),
-    checker("I36", "no worker gets more than it has room for", i36_credits::check),
+    checker("I34", "jobs expire in time, not before", i34_expiry::check),
+    checker("I35", "attempts time out in time, not before", i35_timeout::check),
+    checker("I36", "no session gets more than its room", i36_credits::check),
     checker("I37", "a job goes to a worker that accepts it", i37_matching::check),
 ];
 

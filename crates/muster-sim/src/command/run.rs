@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use muster_sim::evidence::{Campaign, Found, Judged, Simulation, append, judged};
 use muster_sim::sim::{self, Chosen, Options, Outcome, Stats};
 
 use crate::args::{Mode, Run};
+
+/// From one word about the progress to the next, on a terminal and in a file.
+const SAID_EVERY: Duration = Duration::from_millis(200);
+const WRITTEN_EVERY: Duration = Duration::from_secs(30);
 
 /// Sums over all seeds.
 #[derive(Default)]
@@ -22,6 +26,8 @@ struct Totals {
     judged: BTreeMap<String, Judged>,
     stats: Stats,
     failed: Vec<(u64, Outcome)>,
+    /// When it was said how it goes.
+    said: Option<Instant>,
 }
 
 impl Totals {
@@ -121,16 +127,33 @@ fn work(args: &Run, next: &AtomicU64, totals: &Mutex<Totals>, began: Instant) {
         let outcome = sim::run(options(args, seed), Chosen::default());
         let mut totals = totals.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         totals.add(seed, outcome);
-        if totals.seeds.is_multiple_of(50) {
-            eprint!(
-                "\r{} seeds, {} commands applied, {} failed, {:.0} s ",
-                totals.seeds,
-                totals.stats.applied,
-                totals.failed.len(),
-                began.elapsed().as_secs_f64()
-            );
-            std::io::stderr().flush().ok();
+        totals.progress(began);
+    }
+}
+
+impl Totals {
+    /// Says how it goes: often and in one place on a terminal, seldom and line by line in a file.
+    fn progress(&mut self, began: Instant) {
+        let mut out = std::io::stderr();
+        let terminal = out.is_terminal();
+        let pause = if terminal { SAID_EVERY } else { WRITTEN_EVERY };
+        if self.said.unwrap_or(began).elapsed() < pause {
+            return;
         }
+        self.said = Some(Instant::now());
+        let line = format!(
+            "{} seeds, {} commands applied, {} failed, {:.0} s",
+            self.seeds,
+            self.stats.applied,
+            self.failed.len(),
+            began.elapsed().as_secs_f64()
+        );
+        let _ = if terminal {
+            write!(out, "\r\x1b[K{line}")
+        } else {
+            writeln!(out, "{line}")
+        };
+        let _ = out.flush();
     }
 }
 
@@ -138,7 +161,9 @@ fn show(totals: &Totals, began: Instant) {
     let seconds = began.elapsed().as_secs_f64();
     let stats = &totals.stats;
     let effective: u64 = stats.faults.values().map(|(_, effective)| effective).sum();
-    eprintln!();
+    if std::io::stderr().is_terminal() {
+        eprintln!();
+    }
     println!(
         "{} seeds in {seconds:.1} s ({:.0} s simulated), {} failed",
         totals.seeds,

@@ -145,7 +145,7 @@ fn campaign_row(page: &mut String, campaign: &Campaign, chaos: &Chaos) {
     let mut result = if good(chaos) {
         "nothing wrong".to_owned()
     } else {
-        format!("{violations} violations; {}", chaos.complaints.join("; "))
+        format!("{violations} violations; {}", counted(&chaos.complaints))
     };
     if !campaign.note.is_empty() {
         let _ = write!(result, ". {}", campaign.note);
@@ -168,6 +168,22 @@ fn campaign_row(page: &mut String, campaign: &Campaign, chaos: &Chaos) {
         chaos.gap_ms as f64 / 1000.0,
         grouped(chaos.judged.values().map(|judged| judged.things).sum()),
     );
+}
+
+/// Each complaint once, in the order of their first, with how often it came if more than once.
+fn counted(complaints: &[String]) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for complaint in complaints {
+        match counts.iter_mut().find(|(known, _)| known == complaint) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((complaint, 1)),
+        }
+    }
+    let texts = counts.into_iter().map(|(text, count)| match count {
+        1 => text.to_owned(),
+        count => format!("{count} times: {text}"),
+    });
+    texts.collect::<Vec<_>>().join("; ")
 }
 
 fn defects(page: &mut String, campaigns: &[Campaign]) {
@@ -290,6 +306,13 @@ fn time(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_complaint_that_came_often_stands_there_once() {
+        let complaints = ["gone", "late", "gone", "gone"].map(str::to_owned);
+        assert_eq!(counted(&complaints), "3 times: gone; late");
+        assert_eq!(counted(&[]), "");
+    }
 
     #[test]
     fn numbers_are_grouped_and_times_have_units() {
