@@ -26,7 +26,7 @@ const BACKLOG: u64 = 80;
 /// Starts under a leader before it may be killed.
 const UNDER_EACH: u64 = 10;
 /// The kill comes at a time of its own between two starts, at most so late.
-const LATER_MS: u64 = 800;
+const LATER_MS: u64 = 400;
 
 #[derive(Parser)]
 struct Args {
@@ -223,13 +223,21 @@ fn work(client: &Client, number: usize, shared: &Arc<Shared>) -> Working {
     Working::run(builder.build().expect("good settings"))
 }
 
-/// Waits for a node that leads, by its own word, in a later term than this; others may go on naming one that is gone.
-async fn next_leader(cluster: &Cluster, after: u64) -> (u64, u64) {
+/// A leadership: its term and its node. A later one is greater; a term can have more than one, one after the other.
+type Lead = (u64, u64);
+
+/// The leadership of a node by its own word.
+async fn lead_of(cluster: &Cluster, id: u64) -> Option<Lead> {
+    let status = cluster.status(id).await?;
+    (status.leader_id == Some(id)).then_some((status.term, id))
+}
+
+/// Waits for a later leadership than this; nodes may go on naming one that is gone.
+async fn next_lead(cluster: &Cluster, after: Lead) -> Lead {
     eventually("a new leader", LONG, || async {
         for id in NODES {
-            let status = cluster.status(id).await;
-            if let Some(status) = status.filter(|status| status.leader_id == Some(id) && status.term > after) {
-                return Some((status.term, id));
+            if let Some(lead) = lead_of(cluster, id).await.filter(|lead| *lead > after) {
+                return Some(lead);
             }
         }
         None
@@ -240,21 +248,27 @@ async fn next_leader(cluster: &Cluster, after: u64) -> (u64, u64) {
 /// Kills leaders, each under load.
 async fn kill(cluster: &mut Cluster, kills: u32, shared: &Shared) {
     let begin = Instant::now();
-    let mut term = 0;
-    for number in 1..=kills {
-        let leader;
-        (term, leader) = next_leader(cluster, term).await;
+    let mut lead = (0, 0);
+    let mut killed = 0;
+    while killed < kills {
+        let next = next_lead(cluster, lead).await;
         let before = shared.starts.load(Ordering::Relaxed);
         eventually("jobs start under the new leader", LONG, || async {
             (shared.starts.load(Ordering::Relaxed) >= before + UNDER_EACH).then_some(())
         })
         .await;
         tokio::time::sleep(Duration::from_millis(rand::random_range(0..LATER_MS))).await;
-        cluster.kill(leader);
-        cluster.start_node(leader);
-        if number % 20 == 0 {
+        // Another one may have taken over meanwhile.
+        if lead_of(cluster, next.1).await != Some(next) {
+            continue;
+        }
+        lead = next;
+        cluster.kill(lead.1);
+        cluster.start_node(lead.1);
+        killed += 1;
+        if killed % 20 == 0 {
             eprintln!(
-                "{number} of {kills} leaders killed after {:.0} s",
+                "{killed} of {kills} leaders killed after {:.0} s",
                 begin.elapsed().as_secs_f64()
             );
         }

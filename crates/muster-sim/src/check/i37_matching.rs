@@ -95,7 +95,7 @@ mod tests {
                         history,
                         |_| (),
                         |class| class.queues = vec!["mails".into(), "m*s".into()],
-                    )
+                    );
                 },
                 &|history| granted_to(history, |job| job.kind = "sends".into(), |_| ()),
                 &|history| granted_to(history, |job| job.version = 2, |_| ()),
