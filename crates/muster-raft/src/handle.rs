@@ -296,7 +296,7 @@ impl Raft {
             tracing::warn!(
                 node = self.node(),
                 ?outcome,
-                "stopping without having handed over the lead"
+                "no other node took the lead; this one stops all the same, and the rest elect a leader in about a second if they are a majority"
             );
         }
     }
