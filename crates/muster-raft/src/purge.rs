@@ -108,6 +108,7 @@ impl Purger {
 
     /// Sees to it that the state is flushed up to there, then lets openraft purge.
     async fn purge(&self, upto: LogIndex) -> Result<(), String> {
+        let begun = Instant::now();
         let covered = |id: Option<&LogId>| id.is_some_and(|id| id.index >= upto);
         let flushed = covered(self.raft.metrics().borrow_watched().snapshot.as_ref());
         if !flushed && self.store.room() == Room::Out {
@@ -130,7 +131,8 @@ impl Purger {
             .metrics(|metrics| covered(metrics.purged.as_ref()), "the entries are gone")
             .await
             .map_err(|error| error.to_string())?;
-        tracing::info!(upto, bytes = self.log().bytes(), "the log is purged");
+        let took_ms = begun.elapsed().as_millis() as u64;
+        tracing::info!(upto, bytes = self.log().bytes(), took_ms, "the log is purged");
         Ok(())
     }
 }

@@ -47,15 +47,22 @@ impl Load {
 
     /// Times of calls that were due in a span, and how many failed.
     pub(crate) fn between(&self, from: Instant, to: Instant) -> Result<(Option<Quantiles>, u64)> {
+        self.of(|due, _| (from..to).contains(&due))
+    }
+
+    /// The same of the calls that are chosen by when they were due and how long they took.
+    pub(crate) fn of(&self, chosen: impl Fn(Instant, Duration) -> bool) -> Result<(Option<Quantiles>, u64)> {
         let mut times = Times::new()?;
         let mut failed = 0;
         let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        for (due, took) in calls.iter().filter(|(due, _)| (from..to).contains(due)) {
+        for (_, took) in calls
+            .iter()
+            .filter(|(due, took)| chosen(*due, took.unwrap_or_default()))
+        {
             match took {
                 Some(took) => times.add(*took),
                 None => failed += 1,
             }
-            let _ = due;
         }
         Ok((times.quantiles(), failed))
     }

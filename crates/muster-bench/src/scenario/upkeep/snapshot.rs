@@ -3,19 +3,24 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::load::Load;
 use super::{follower, own, until_applied};
 use crate::cluster::Cluster;
 use crate::report::Operation;
-use crate::scenario::Bench;
+use crate::scenario::{Bench, bar};
 
 const TIMES: usize = 3;
 /// Calls a second meanwhile.
 const RATE: u32 = 500;
 /// A span of quiet for comparison.
 const SPAN: Duration = Duration::from_secs(10);
+/// Spans in which calls beside purges are compared with the others.
+const SPANS: u32 = 18;
+/// What a node logs when it has built a snapshot and purged its log.
+const PURGED: &str = "the log is purged";
 /// Jobs by which a node falls behind: more log than is kept.
 const BEHIND: u64 = 150_000;
 
@@ -77,38 +82,62 @@ pub(crate) async fn run(bench: &mut Bench, cluster: Option<&mut Cluster>) -> Res
     Ok([vec![install, before, during, after], purge].concat())
 }
 
-/// Seconds in which some node purged its log, against the others.
+/// Calls that were under way while some node built a snapshot and purged its log, against the others of the same span.
 async fn purge(bench: &Bench, cluster: &Cluster) -> Result<Vec<Operation>> {
     let load = Load::start(bench, 4 * RATE);
+    let p99 = |which: &str| Operation::new(&format!("p99 of enqueue at {}/s, {which}", 4 * RATE), "ms");
     let (mut with, mut without) = (
-        Operation::new(
-            &format!("p99 of enqueue at {}/s, in seconds with a purge of the log", 4 * RATE),
-            "ms",
-        ),
-        Operation::new("the same, in other seconds", "ms"),
+        p99("calls while a node builds a snapshot and purges"),
+        p99("all other calls"),
     );
+    let mut part = Operation::new("part of the time in which a node does", "%");
     tokio::time::sleep(SPAN / 5).await;
-    let mut seconds = Vec::new();
-    let mut count = purges(cluster);
-    for _ in 0..60 {
-        let begun = Instant::now();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let now = purges(cluster);
-        seconds.push((begun, now > count));
-        count = now;
+    let anchor = (Instant::now(), Timestamp::now());
+    let bar = bar("spans of calls beside purges", SPANS.into());
+    for _ in 0..SPANS {
+        tokio::time::sleep(SPAN).await;
+        bar.inc(1);
     }
+    bar.finish_and_clear();
     tokio::time::sleep(SPAN / 5).await;
-    for (begun, purged) in seconds {
-        let figures = load.between(begun, begun + Duration::from_secs(1))?;
-        if purged { &mut with } else { &mut without }.add_p99(figures);
+    let windows = purge_windows(cluster, anchor)?;
+    for span in 0..SPANS {
+        let from = anchor.0 + SPAN * span;
+        let meets = |begun: Instant, ended: Instant| windows.iter().any(|(from, to)| begun <= *to && ended >= *from);
+        let own = |due: Instant| (from..from + SPAN).contains(&due);
+        with.add_p99(load.of(|due, took| own(due) && meets(due, due + took))?);
+        without.add_p99(load.of(|due, took| own(due) && !meets(due, due + took))?);
+        let millis = SPAN.as_millis() as u64;
+        let covered = (0..millis).map(|at| from + Duration::from_millis(at));
+        let covered = covered.filter(|at| meets(*at, *at)).count();
+        part.values.push(100.0 * covered as f64 / millis as f64);
     }
     load.stop().await;
-    Ok(vec![with, without])
+    Ok(vec![with, without, part])
+}
+
+/// When purges began and ended that ended after a moment, which is given by both clocks.
+fn purge_windows(cluster: &Cluster, anchor: (Instant, Timestamp)) -> Result<Vec<(Instant, Instant)>> {
+    let mut windows = Vec::new();
+    for node in 0..cluster.addresses.len() {
+        let text = cluster.log_text(node);
+        for line in text.lines().filter(|line| line.contains(PURGED)) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let ended: Timestamp = words.first().context("a line of the log without time")?.parse()?;
+            let took = words.iter().find_map(|word| word.strip_prefix("took_ms="));
+            let took: u64 = took.context("a purge that does not say how long it took")?.parse()?;
+            // Those before the moment are of no use here.
+            let Ok(after) = Duration::try_from(ended.duration_since(anchor.1)) else {
+                continue;
+            };
+            let ended = anchor.0 + after;
+            windows.push((ended - Duration::from_millis(took), ended));
+        }
+    }
+    Ok(windows)
 }
 
 fn purges(cluster: &Cluster) -> usize {
     let nodes = 0..cluster.addresses.len();
-    nodes
-        .map(|node| cluster.log_text(node).matches("the log is purged").count())
-        .sum()
+    nodes.map(|node| cluster.log_text(node).matches(PURGED).count()).sum()
 }
