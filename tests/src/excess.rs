@@ -242,6 +242,7 @@ mod tests {
                 expires_in: 0,
                 required_labels: vec![],
                 preferred_labels: vec![],
+                slots: 1,
             }))
         };
         let runs = |job, state| Effect::Entered { job, state };

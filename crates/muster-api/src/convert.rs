@@ -154,6 +154,7 @@ pub(crate) fn job_without_data(row: &JobRow) -> v1::Job {
         sequence: sequence(spec, row.sequence),
         required_labels: pairs(&spec.options.required_labels),
         preferred_labels: pairs(&spec.options.preferred_labels),
+        slots: spec.options.slots,
     }
 }
 
@@ -196,6 +197,7 @@ pub(crate) fn queue(view: &QueueView, now: Timestamp) -> v1::Queue {
         oldest_wait: waiting.map(millis),
         unroutable: view.unroutable,
         blocked: view.live.blocked,
+        weight: view.weight,
     }
 }
 
@@ -286,6 +288,8 @@ pub(crate) fn worker_match(workers: &WorkerMatch) -> v1::WorkerMatch {
         quiet: workers.quiet,
         running: workers.running,
         free: workers.free,
+        labels: workers.labels,
+        most_free: workers.most_free,
     }
 }
 
@@ -299,6 +303,7 @@ pub(crate) fn unroutable(view: &UnroutableView, now: Timestamp) -> v1::Unroutabl
         jobs: view.jobs,
         oldest_wait: Some(millis(now.saturating_sub(view.oldest_available_at))),
         workers: Some(worker_match(&view.workers)),
+        slots: view.what.slots,
     }
 }
 
@@ -353,6 +358,8 @@ pub(crate) fn worker(view: &SessionView) -> v1::WorkerInfo {
         running: view.running,
         credits: u32::try_from(row.credit_total.saturating_sub(row.granted_total)).unwrap_or(u32::MAX),
         quiet: row.quiet,
+        slots: class.slots,
+        gathers: row.gathers.map_or(0, |gathers| gathers.slots),
     }
 }
 
@@ -388,6 +395,7 @@ pub(crate) fn leased(assignment: &muster_core::Assignment) -> v1::LeasedJob {
         limit_keys: spec.options.limits.keys.iter().map(|key| key.key.to_string()).collect(),
         ordering_key: ordering_key(spec),
         sequence: sequence(spec, assignment.sequence),
+        slots: spec.options.slots,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why a job does not run now.
 
-use muster_core::{Explanation, LimitCause, LimitLevel, LimitWait, OrderWait, TenantId, WaitReason};
+use muster_core::{Explanation, Holder, LimitCause, LimitLevel, LimitWait, OrderWait, TenantId, WaitReason};
 use muster_proto::v1;
 use muster_proto::v1::limit_wait::Cause;
 use muster_proto::v1::wait_reason::Reason as Why;
@@ -39,6 +39,8 @@ impl Api {
             tenants: share.tenants,
             weights: share.weights.unwrap_or(0),
             before: share.before,
+            queue_weight: share.line.map_or(0, |(weight, _)| weight),
+            queue_weights: share.line.map_or(0, |(_, weights)| weights),
         });
         v1::ExplainJobResponse {
             job: Some(convert::job_without_data(&explained.job)),
@@ -47,11 +49,7 @@ impl Api {
                 .iter()
                 .map(|why| self.wait_reason(tenant, why))
                 .collect(),
-            holder: explained.holder.as_ref().map(|holder| v1::AttemptHolder {
-                session_id: convert::session_id(holder.session.0),
-                worker: holder.worker.to_string(),
-                node_id: holder.node,
-            }),
+            holder: explained.holder.as_ref().map(session),
             position: explained.position.map(|position| v1::LanePosition {
                 before: position.before,
                 approximate: !position.exact,
@@ -61,6 +59,7 @@ impl Api {
             workers: Some(convert::worker_match(&explained.workers)),
             expected_start: explained.expected_start.and_then(convert::timestamp),
             freshness: None,
+            gatherer: explained.gatherer.as_ref().map(session),
         }
     }
 
@@ -109,6 +108,14 @@ impl Api {
             parked: wait.parked,
             holders,
         }
+    }
+}
+
+fn session(holder: &Holder) -> v1::AttemptHolder {
+    v1::AttemptHolder {
+        session_id: convert::session_id(holder.session.0),
+        worker: holder.worker.to_string(),
+        node_id: holder.node,
     }
 }
 

@@ -1,11 +1,11 @@
-//! Queues: list, pause, resume.
+//! Queues: list, pause, resume, weights.
 
 use muster_core::{Command, Reply};
 use muster_proto::v1;
 
 use crate::api::{Api, Caller, unexpected};
 use crate::errors::Error;
-use crate::limits::NOTE_BYTES_MAX;
+use crate::limits::{NOTE_BYTES_MAX, WEIGHT_MAX};
 use crate::{convert, validate};
 
 impl Api {
@@ -39,6 +39,22 @@ impl Api {
     ) -> Result<v1::ResumeQueueResponse, Error> {
         self.set_paused(caller, &request.queue, false, "").await?;
         Ok(v1::ResumeQueueResponse {})
+    }
+
+    pub(crate) async fn set_queue_weight(
+        &self,
+        caller: Caller,
+        request: v1::SetQueueWeightRequest,
+    ) -> Result<v1::SetQueueWeightResponse, Error> {
+        let command = Command::SetQueueWeight {
+            queue: validate::name("queue", &request.queue)?,
+            weight: validate::number("weight", request.weight, 1, WEIGHT_MAX, 0)?,
+            tenant: caller.tenant,
+        };
+        match self.propose_once(caller.request, command, caller.deadline).await? {
+            Reply::Done => Ok(v1::SetQueueWeightResponse {}),
+            other => Err(unexpected(&other)),
+        }
     }
 
     async fn set_paused(&self, caller: Caller, queue: &str, paused: bool, note: &str) -> Result<(), Error> {

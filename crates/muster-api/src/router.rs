@@ -241,6 +241,13 @@ impl QueueService for Api {
         .await
     }
 
+    async fn set_queue_weight(&self, request: Request<v1::SetQueueWeightRequest>) -> Reply<v1::SetQueueWeightResponse> {
+        self.call("set_queue_weight", request, async |caller, body| {
+            self.set_queue_weight(caller, body).await
+        })
+        .await
+    }
+
     async fn list_held_orders(&self, request: Request<v1::ListHeldOrdersRequest>) -> Reply<v1::ListHeldOrdersResponse> {
         self.call("list_held_orders", request, async |caller, body| {
             self.list_held_orders(caller, body).await

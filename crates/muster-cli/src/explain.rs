@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use muster_client::{
-    JobExplanation, JobInfo, JobState, LimitCause, LimitWait, OrderingWait, TenantShare, WaitReason, WorkerMatch,
+    AttemptHolder, JobExplanation, JobInfo, JobState, LimitCause, LimitWait, OrderingWait, TenantShare, WaitReason,
+    WorkerMatch,
 };
 use serde_json::{Value, json};
 
@@ -119,8 +120,18 @@ fn line(reason: &WaitReason, explained: &JobExplanation, now: SystemTime) -> Str
                 0 => String::new(),
                 quiet => format!(", {} of them draining", human::count(quiet)),
             };
+            let what = match job.slots {
+                0 | 1 => "a free slot".to_owned(),
+                slots => format!("{slots} free slots of one worker"),
+            };
+            let gatherer = explained.gatherer.as_ref().map_or_else(String::new, |gatherer| {
+                format!(
+                    "; worker {} gathers them (session {})",
+                    gatherer.worker, gatherer.session_id
+                )
+            });
             format!(
-                "a free slot: {} workers accept it{draining}, and run {} jobs",
+                "{what}: {} workers accept it{draining}, and run {} jobs{gatherer}",
                 human::count(workers.accept),
                 human::count(workers.running)
             )
@@ -153,9 +164,10 @@ pub(crate) fn lacking(workers: &WorkerMatch) -> &'static str {
         (workers.queue, "queue"),
         (workers.kind, "kind"),
         (workers.version, "version"),
+        (workers.labels, "labels"),
     ];
     let lacking = found.iter().find(|(count, _)| *count == 0);
-    lacking.map_or("labels", |(_, what)| *what)
+    lacking.map_or("slots", |(_, what)| *what)
 }
 
 /// What no worker has.
@@ -169,10 +181,11 @@ fn missing(job: &JobInfo, workers: WorkerMatch) -> String {
         "queue" => (format!("{lacking} {}", job.queue), workers.tenant),
         "kind" => (format!("{lacking} {}", job.kind), workers.queue),
         "version" => (format!("{lacking} {} of its kind", job.schema_version), workers.kind),
-        _ => (
+        "labels" => (
             format!("{lacking} {}", table::pairs(&job.required_labels)),
             workers.version,
         ),
+        _ => (format!("{} {lacking}", job.slots), workers.labels),
     };
     format!(
         "a worker with {what}: of {} connected, {} match otherwise, and none has that",
@@ -231,7 +244,14 @@ fn share(share: TenantShare) -> String {
         ),
         (tenants, None) => format!("one of {} tenants", human::count(tenants)),
     };
-    format!("weight {}{weights}, {before}", share.weight)
+    let queue = share.queue.map_or_else(String::new, |(weight, weights)| {
+        format!(
+            "; its queue has {weight} of {} of the tenant's ({} %)",
+            human::count(weights),
+            u64::from(weight) * 100 / weights.max(1)
+        )
+    });
+    format!("weight {}{weights}, {before}{queue}", share.weight)
 }
 
 fn workers(workers: WorkerMatch) -> String {
@@ -261,11 +281,7 @@ pub(crate) fn json(explained: &JobExplanation) -> Value {
     json!({
         "job": crate::json::job(&explained.job, false),
         "reasons": explained.reasons.iter().map(reason_json).collect::<Vec<_>>(),
-        "holder": explained.holder.as_ref().map(|holder| json!({
-            "session_id": holder.session_id,
-            "worker": holder.worker,
-            "node_id": holder.node_id,
-        })),
+        "holder": explained.holder.as_ref().map(holder_json),
         "position": explained.position.map(|position| json!({
             "before": position.before,
             "approximate": position.approximate,
@@ -276,9 +292,20 @@ pub(crate) fn json(explained: &JobExplanation) -> Value {
             "tenants": share.tenants,
             "weights": share.weights,
             "before": share.before,
+            "queue_weight": share.queue.map(|(weight, _)| weight),
+            "queue_weights": share.queue.map(|(_, weights)| weights),
         })),
         "workers": explained.workers.as_ref().map(workers_json),
+        "gatherer": explained.gatherer.as_ref().map(holder_json),
         "expected_start": explained.expected_start.and_then(rfc3339),
+    })
+}
+
+fn holder_json(holder: &AttemptHolder) -> Value {
+    json!({
+        "session_id": holder.session_id,
+        "worker": holder.worker,
+        "node_id": holder.node_id,
     })
 }
 
@@ -293,6 +320,8 @@ pub(crate) fn workers_json(workers: &WorkerMatch) -> Value {
         "quiet": workers.quiet,
         "running": workers.running,
         "free": workers.free,
+        "labels": workers.labels,
+        "most_free": workers.most_free,
     })
 }
 
@@ -360,6 +389,7 @@ mod tests {
                 tenants: 3,
                 weights: Some(500),
                 before: Some(2),
+                queue: Some((300, 400)),
             }),
             workers: Some(WorkerMatch {
                 open: 4,
@@ -370,9 +400,16 @@ mod tests {
                 accept: 2,
                 quiet: 1,
                 running: 24,
-                free: 0,
+                free: 3,
+                labels: 2,
+                most_free: 2,
             }),
             expected_start: None,
+            gatherer: Some(AttemptHolder {
+                session_id: "s".into(),
+                worker: "w".into(),
+                node_id: 2,
+            }),
         }
     }
 
@@ -398,16 +435,17 @@ kind          send-email of queue mail, tenant docs
 priority      normal
 state         available (2m5s ago)
 waits for     the limit of kind send-email: full, 1 run: a; rule kind * of docs: 1 at once
-and for       a free slot: 2 workers accept it, 1 of them draining, and run 24 jobs
+and for       4 free slots of one worker: 2 workers accept it, 1 of them draining, and run 24 jobs; worker w gathers them (session s)
 position      2 before it of 1,200 available jobs like it
-share         weight 100 of 500 (20 %), 2 of 3 tenants are served before it
-workers       4 connected, 2 accept it: 24 jobs running, 0 slots free, 1 draining
+share         weight 100 of 500 (20 %), 2 of 3 tenants are served before it; its queue has 300 of 400 of the tenant's (75 %)
+workers       4 connected, 2 accept it: 24 jobs running, 3 slots free, 1 draining
 expected      unknown";
         assert_eq!(page(&explained, at(225)), expected);
         let json = json(&explained);
         assert_eq!(json["reasons"][0]["cause"], "full");
         assert_eq!(json["reasons"][1]["reason"], "no_slot");
         assert_eq!(json["workers"]["running"], 24);
+        assert_eq!(json["gatherer"]["worker"], "w");
         assert_eq!(json["job"]["required_labels"]["gpu"], "a100");
     }
 
@@ -494,12 +532,13 @@ expected      unknown";
         assert!(missing(&job, workers).ends_with("none is connected"));
         workers.open = 3;
         type Count = fn(&mut WorkerMatch) -> &mut u64;
-        let steps: [(Count, &str); 5] = [
+        let steps: [(Count, &str); 6] = [
             (|workers| &mut workers.tenant, "tenant docs"),
             (|workers| &mut workers.queue, "queue mail"),
             (|workers| &mut workers.kind, "kind send-email"),
             (|workers| &mut workers.version, "version 1 of its kind"),
-            (|workers| &mut workers.accept, "labels gpu=a100"),
+            (|workers| &mut workers.labels, "labels gpu=a100"),
+            (|workers| &mut workers.accept, "4 slots"),
         ];
         for (step, words) in steps {
             let line = missing(&job, workers);

@@ -47,6 +47,7 @@ pub(crate) fn job(job: &JobInfo, with_payload: bool) -> Value {
         "sequence": job.sequence,
         "required_labels": job.required_labels,
         "preferred_labels": job.preferred_labels,
+        "slots": job.slots,
     });
     if with_payload && let Some(fields) = value.as_object_mut() {
         let payload = json!({ "data": bytes(&job.payload), "content_type": job.content_type });
@@ -67,6 +68,7 @@ pub(crate) fn queue(queue: &QueueInfo) -> Value {
         "retrying": queue.retrying,
         "oldest_wait_ms": queue.oldest_wait.map(millis),
         "unroutable": queue.unroutable,
+        "weight": queue.weight,
     })
 }
 
@@ -125,6 +127,8 @@ pub(crate) fn worker(worker: &WorkerInfo) -> Value {
         "running": worker.running,
         "credits": worker.credits,
         "quiet": worker.quiet,
+        "slots": worker.slots,
+        "gathers": worker.gathers,
     })
 }
 
@@ -298,10 +302,11 @@ mod tests {
             retrying: 4,
             oldest_wait: Some(Duration::from_millis(2_500)),
             unroutable: 0,
+            weight: Some(40),
         };
         assert_eq!(
             queue(&info).to_string(),
-            r#"{"available":2,"blocked":5,"name":"mail","note":"migration","oldest_wait_ms":2500,"paused":true,"retrying":4,"running":3,"scheduled":1,"unroutable":0}"#
+            r#"{"available":2,"blocked":5,"name":"mail","note":"migration","oldest_wait_ms":2500,"paused":true,"retrying":4,"running":3,"scheduled":1,"unroutable":0,"weight":40}"#
         );
     }
 

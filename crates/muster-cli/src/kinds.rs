@@ -32,11 +32,12 @@ pub(crate) fn json(kind: &KindInfo) -> Value {
     })
 }
 
-pub(crate) const UNROUTABLE: [&str; 7] = [
+pub(crate) const UNROUTABLE: [&str; 8] = [
     "QUEUE",
     "KIND",
     "VERSION",
     "LABELS",
+    "SLOTS",
     "JOBS",
     "OLDEST WAIT",
     "NO WORKER HAS",
@@ -48,6 +49,7 @@ pub(crate) fn unroutable_row(group: &UnroutableJobs) -> Vec<String> {
         group.kind.clone(),
         group.schema_version.to_string(),
         table::pairs(&group.required_labels),
+        group.slots.to_string(),
         human::count(group.jobs),
         human::duration(group.oldest_wait),
         explain::lacking(&group.workers).to_owned(),
@@ -60,6 +62,7 @@ pub(crate) fn unroutable_json(group: &UnroutableJobs) -> Value {
         "kind": group.kind,
         "schema_version": group.schema_version,
         "required_labels": group.required_labels,
+        "slots": group.slots,
         "jobs": group.jobs,
         "oldest_wait_ms": millis(group.oldest_wait),
         "workers": explain::workers_json(&group.workers),
@@ -109,10 +112,11 @@ mod tests {
                 queue: 1,
                 ..WorkerMatch::default()
             },
+            slots: 4,
         };
         assert_eq!(
             unroutable_row(&group).join(" | "),
-            "media | video | 2 | gpu=a100 | 3 | 1m30s | kind"
+            "media | video | 2 | gpu=a100 | 4 | 3 | 1m30s | kind"
         );
         assert_eq!(UNROUTABLE.len(), unroutable_row(&group).len());
         assert_eq!(unroutable_json(&group)["workers"]["queue"], 1);

@@ -89,6 +89,7 @@ pub(crate) fn job_page(job: &JobInfo, now: SystemTime) -> String {
         ("key", job.idempotency_key.clone()),
         ("limit keys", limit_keys(job)),
         ("cost", (job.cost > 1).then(|| job.cost.to_string())),
+        ("slots", (job.slots > 1).then(|| job.slots.to_string())),
         ("order", order(job)),
         ("labels", (!labels.is_empty()).then_some(labels)),
         ("preferred", (!preferred.is_empty()).then_some(preferred)),
@@ -146,9 +147,10 @@ pub(crate) fn change(job: &JobInfo, now: SystemTime) -> String {
     line
 }
 
-pub(crate) const QUEUES: [&str; 9] = [
+pub(crate) const QUEUES: [&str; 10] = [
     "QUEUE",
     "STATE",
+    "WEIGHT",
     "SCHEDULED",
     "BLOCKED",
     "AVAILABLE",
@@ -172,6 +174,7 @@ pub(crate) fn queue(queue: &QueueInfo) -> Vec<String> {
     vec![
         queue.name.clone(),
         if queue.paused { "paused" } else { "open" }.to_owned(),
+        queue.weight.map_or_else(|| "-".to_owned(), |weight| weight.to_string()),
         human::count(queue.scheduled),
         human::count(queue.blocked),
         human::count(queue.available),
@@ -209,10 +212,18 @@ pub(crate) fn worker(worker: &WorkerInfo, now: SystemTime) -> Vec<String> {
         list(&worker.queues),
         human::shorten(&list(&worker.kinds), 40),
         worker.running.to_string(),
-        worker.credits.to_string(),
+        free_slots(worker),
         if worker.quiet { "quiet" } else { "open" }.to_owned(),
         human::relative(worker.opened_at, now),
     ]
+}
+
+fn free_slots(worker: &WorkerInfo) -> String {
+    let free = format!("{} of {}", worker.credits, worker.slots);
+    match worker.gathers {
+        0 => free,
+        slots => format!("{free}, gathers {slots}"),
+    }
 }
 
 /// How old a stale answer may be.
@@ -443,6 +454,7 @@ pub(crate) mod tests {
             sequence: 77,
             required_labels: BTreeMap::from([("gpu".to_owned(), "a100".to_owned())]),
             preferred_labels: BTreeMap::from([("zone".to_owned(), "eu".to_owned())]),
+            slots: 4,
         }
     }
 
@@ -489,6 +501,7 @@ last run      5s
 error         Timeout: no answer
 key           order-17
 limit keys    api, 3*disk
+slots         4
 order         account:7 at 77, strict
 labels        gpu=a100
 preferred     zone=eu

@@ -117,6 +117,21 @@ impl Client {
         .map(drop)
     }
 
+    /// Gives a queue a weight within the tenant, 1–10,000, or takes it away. Queues without weights together count as one of 100.
+    pub async fn set_queue_weight(&self, queue: &str, weight: Option<u32>) -> Result<()> {
+        let message = v1::SetQueueWeightRequest {
+            queue: queue.to_owned(),
+            weight: weight.unwrap_or_default(),
+        };
+        let id = RequestId::new();
+        self.call(|channel, envelope| {
+            let request = envelope.wrap_as(id, message.clone());
+            async move { QueueServiceClient::new(channel).set_queue_weight(request).await }
+        })
+        .await
+        .map(drop)
+    }
+
     /// Creates a tenant. Refused with `ALREADY_EXISTS` when there is one of that name.
     pub async fn create_tenant(&self, tenant: NewTenant) -> Result<TenantInfo> {
         let message = v1::CreateTenantRequest {

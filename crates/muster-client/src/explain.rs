@@ -32,6 +32,8 @@ pub struct JobExplanation {
     pub workers: Option<WorkerMatch>,
     /// When it starts if nothing happens that is not known now. `None`: unknown, or it runs already.
     pub expected_start: Option<SystemTime>,
+    /// The session that gathers free slots for the tenant's next job that takes as many as this one.
+    pub gatherer: Option<AttemptHolder>,
 }
 
 /// One thing that keeps a job from starting.
@@ -60,7 +62,7 @@ pub enum WaitReason {
     },
     /// A limit refuses its start.
     Limit(Box<LimitWait>),
-    /// Workers accept it, and none of them has a free slot.
+    /// Workers accept it, and none of them has as many slots free as it takes.
     NoSlot,
     /// A reason that this version of the client does not know.
     Unknown,
@@ -134,7 +136,7 @@ pub struct LimitWait {
     pub holders: Vec<String>,
 }
 
-/// The session that runs a job.
+/// A session that runs a job, or gathers slots for one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptHolder {
     /// Identity.
@@ -167,6 +169,9 @@ pub struct TenantShare {
     pub weights: Option<u64>,
     /// Tenants served before it; `None` if there are too many to count.
     pub before: Option<u64>,
+    /// If queues of the tenant have weights: that of the job's queue, or 100 if it has none, and the sum of those of queues with
+    /// available jobs.
+    pub queue: Option<(u32, u64)>,
 }
 
 /// Sessions of workers: each number is of those in the number before that match one thing more.
@@ -182,14 +187,18 @@ pub struct WorkerMatch {
     pub kind: u64,
     /// They accept its schema version.
     pub version: u64,
-    /// They carry its required labels, and so accept it.
+    /// They carry its required labels.
+    pub labels: u64,
+    /// They have as many slots as it takes in all, and so accept it.
     pub accept: u64,
     /// Of those that accept it: they take no new jobs, since they drain.
     pub quiet: u64,
     /// Jobs that those that accept it run.
     pub running: u64,
-    /// Slots that those that accept it have free.
+    /// Slots that those that accept it have free, in all.
     pub free: u64,
+    /// Most slots that one of those that accept it has free, but for one that gathers slots.
+    pub most_free: u64,
 }
 
 impl WaitReason {
@@ -257,6 +266,8 @@ impl WorkerMatch {
             quiet: workers.quiet,
             running: workers.running,
             free: workers.free,
+            labels: workers.labels,
+            most_free: workers.most_free,
         }
     }
 }
@@ -269,11 +280,7 @@ fn explanation(answer: v1::ExplainJobResponse) -> Result<JobExplanation> {
     Ok(JobExplanation {
         job: found(answer.job)?,
         reasons: answer.reasons.into_iter().map(WaitReason::from_proto).collect(),
-        holder: answer.holder.map(|holder| AttemptHolder {
-            session_id: holder.session_id,
-            worker: holder.worker,
-            node_id: holder.node_id,
-        }),
+        holder: answer.holder.map(session),
         position: answer.position.map(|position| LanePosition {
             before: position.before,
             approximate: position.approximate,
@@ -284,10 +291,20 @@ fn explanation(answer: v1::ExplainJobResponse) -> Result<JobExplanation> {
             tenants: share.tenants,
             weights: (share.weights > 0).then_some(share.weights),
             before: share.before,
+            queue: (share.queue_weight > 0).then_some((share.queue_weight, share.queue_weights)),
         }),
         workers: answer.workers.map(WorkerMatch::from_proto),
         expected_start: time(answer.expected_start),
+        gatherer: answer.gatherer.map(session),
     })
+}
+
+fn session(holder: v1::AttemptHolder) -> AttemptHolder {
+    AttemptHolder {
+        session_id: holder.session_id,
+        worker: holder.worker,
+        node_id: holder.node_id,
+    }
 }
 
 impl Client {

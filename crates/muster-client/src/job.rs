@@ -160,6 +160,7 @@ pub struct Enqueue {
     expires_in: Option<Duration>,
     required_labels: HashMap<String, String>,
     preferred_labels: HashMap<String, String>,
+    slots: Option<u32>,
     metadata: HashMap<String, String>,
     limit_keys: HashMap<String, u32>,
     cost: Option<u32>,
@@ -252,6 +253,12 @@ impl Enqueue {
         self
     }
 
+    /// Slots of its worker that an attempt takes, 1–256. Default 1. A worker with fewer slots in all does not get it.
+    pub fn slots(mut self, slots: u32) -> Self {
+        self.slots = Some(slots);
+        self
+    }
+
     /// A pair given to the worker; at most 16, 1 KiB together.
     pub fn metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
         self.metadata.insert(key.into(), value.into());
@@ -321,6 +328,7 @@ impl Enqueue {
             expires_in: self.expires_in.or(defaults.expires_in),
             required_labels,
             preferred_labels,
+            slots: self.slots.or(defaults.slots),
             metadata,
             limit_keys,
             cost: self.cost.or(defaults.cost),
@@ -360,6 +368,7 @@ impl Enqueue {
             expires_in: self.expires_in.and_then(duration),
             required_labels: self.required_labels,
             preferred_labels: self.preferred_labels,
+            slots: self.slots.unwrap_or_default(),
             metadata: self.metadata,
             limit_keys: keys.map(|(key, cost)| v1::LimitKey { key, cost }).collect(),
             cost: self.cost.unwrap_or_default(),

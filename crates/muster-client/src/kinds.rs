@@ -52,6 +52,8 @@ pub struct UnroutableJobs {
     pub oldest_wait: Duration,
     /// How far the connected workers match them.
     pub workers: WorkerMatch,
+    /// Slots that each of them takes.
+    pub slots: u32,
 }
 
 fn kind(kind: v1::Kind) -> KindInfo {
@@ -76,6 +78,7 @@ fn unroutable(group: v1::UnroutableJobs) -> UnroutableJobs {
         jobs: group.jobs,
         oldest_wait: wait.unwrap_or_default(),
         workers: WorkerMatch::from_proto(group.workers.unwrap_or_default()),
+        slots: group.slots,
     }
 }
 

@@ -103,6 +103,8 @@ pub struct JobInfo {
     pub required_labels: BTreeMap<String, String>,
     /// Labels that its worker had better carry.
     pub preferred_labels: BTreeMap<String, String>,
+    /// Slots of its worker that an attempt takes.
+    pub slots: u32,
 }
 
 impl From<v1::Job> for JobInfo {
@@ -147,6 +149,7 @@ impl From<v1::Job> for JobInfo {
             sequence: job.sequence,
             required_labels: job.required_labels.into_iter().collect(),
             preferred_labels: job.preferred_labels.into_iter().collect(),
+            slots: job.slots,
         }
     }
 }
@@ -183,6 +186,8 @@ pub struct QueueInfo {
     pub oldest_wait: Option<Duration>,
     /// Available jobs that no connected worker accepts.
     pub unroutable: u64,
+    /// Its weight among the tenant's queues; `None`: it stands with all others that have none.
+    pub weight: Option<u32>,
 }
 
 impl From<v1::Queue> for QueueInfo {
@@ -198,6 +203,7 @@ impl From<v1::Queue> for QueueInfo {
             retrying: queue.retrying,
             oldest_wait: queue.oldest_wait.and_then(|wait| wait.try_into().ok()),
             unroutable: queue.unroutable,
+            weight: (queue.weight > 0).then_some(queue.weight),
         }
     }
 }
@@ -328,10 +334,14 @@ pub struct WorkerInfo {
     pub opened_at: Option<SystemTime>,
     /// Leases held.
     pub running: u32,
-    /// Leases it has room for besides.
+    /// Slots it has free.
     pub credits: u32,
     /// Takes no more jobs.
     pub quiet: bool,
+    /// Slots it has in all.
+    pub slots: u32,
+    /// It gathers free slots until it has so many, for a job that takes them; 0: it does not.
+    pub gathers: u32,
 }
 
 impl From<v1::WorkerInfo> for WorkerInfo {
@@ -348,6 +358,8 @@ impl From<v1::WorkerInfo> for WorkerInfo {
             running: worker.running,
             credits: worker.credits,
             quiet: worker.quiet,
+            slots: worker.slots,
+            gathers: worker.gathers,
         }
     }
 }

@@ -65,6 +65,7 @@ impl Load {
                 max_version: 1,
             }],
             labels: Vec::new(),
+            slots: 10_000,
         };
         let open = (0..8_u128).map(|i| {
             Command::OpenSession(Box::new(SessionSpec {

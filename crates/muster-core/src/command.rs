@@ -73,8 +73,8 @@ pub enum Command {
         session: SessionId,
         /// Ended attempts.
         results: Vec<AttemptReport>,
-        /// Attempts the session has made room for since it opened, in total, never counted back: at most
-        /// `credit_total` leases are ever granted to it. A total, not a difference, so that a repeat adds nothing.
+        /// Slots that the session has made free since it opened, in total, never counted back: the leases ever granted to it
+        /// take at most `credit_total` slots. A total, not a difference, so that a repeat adds nothing.
         credit_total: u64,
     },
     /// No new leases for this session; those it holds stay. By the node (worker drains) or the leader (node silent).
@@ -199,6 +199,15 @@ pub enum Command {
         /// What they get.
         priority: Priority,
     },
+    /// Gives a queue a weight within its tenant, or takes it away. By the API. Refused when 64 queues of the tenant have weights.
+    SetQueueWeight {
+        /// Owner.
+        tenant: Name,
+        /// Queue; need not have jobs.
+        queue: Name,
+        /// 1 to 10,000; 0: none any more.
+        weight: u32,
+    },
 }
 
 impl Command {
@@ -216,6 +225,7 @@ impl Command {
                 | Self::PauseQueue { .. }
                 | Self::PauseKind { .. }
                 | Self::SetPriority { .. }
+                | Self::SetQueueWeight { .. }
                 | Self::SetLimit(_)
                 | Self::DeleteLimit(_)
                 | Self::OpenKey { .. }
@@ -302,6 +312,8 @@ pub struct WorkerClass {
     pub kinds: Vec<KindVersions>,
     /// What the worker is, sorted by key; a job's required labels must all be here.
     pub labels: Vec<(Name, Name)>,
+    /// Slots that it has in all; a job that takes more does not go to it.
+    pub slots: u32,
 }
 
 /// One job kind that a worker handles.

@@ -70,6 +70,8 @@ pub struct Core {
     pub(crate) order_of: HashMap<(u32, Name), u32, FixedState>,
     /// Classes that may have something to assign.
     pub(crate) hot: Vec<u32>,
+    /// Classes with a session that gathers free slots.
+    pub(crate) gathering: Vec<u32>,
     pub(crate) jobs: Slab<Job>,
     /// Live jobs by number, lately ended ones by number in the ring with the mark `ENDED`.
     pub(crate) ids: HashMap<JobId, u32, FixedState>,
@@ -154,6 +156,7 @@ impl Core {
             orders: Slab::default(),
             order_of: HashMap::default(),
             hot: Vec::new(),
+            gathering: Vec::new(),
             jobs: Slab::default(),
             ids: HashMap::default(),
             keys: HashMap::default(),

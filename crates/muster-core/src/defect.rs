@@ -165,6 +165,14 @@ defects! {
     CreditsAdded,
     /// A worker that wants no more gets more.
     QuietIgnored,
+    /// A job takes one slot of a session's credit whatever it says.
+    SlotsNotCounted,
+    /// A tenant is charged one slot for jobs that take more.
+    SlotsNotCharged,
+    /// Queues share their tenant's time as if all had the same weight.
+    QueueWeightIgnored,
+    /// No session gathers free slots for a job that takes more than any has.
+    NothingGathers,
 }
 
 #[cfg(feature = "seeded-bugs")]
@@ -172,6 +180,14 @@ impl Defect {
     /// It shows only when one node has it and others do not.
     pub fn of_one_node(self) -> bool {
         matches!(self, Self::LocalClock | Self::OrderOfOneNode)
+    }
+
+    /// It shows in slots or shares of worker time, of which a history does not tell.
+    pub fn is_of_shares(self) -> bool {
+        matches!(
+            self,
+            Self::SlotsNotCounted | Self::SlotsNotCharged | Self::NothingGathers | Self::QueueWeightIgnored
+        )
     }
 }
 
@@ -211,7 +227,7 @@ impl Core {
                 }
             }
             Defect::SharesLostInRestore => {
-                let waiting = self.classes.iter().any(|(_, class)| !class.runnable.is_empty());
+                let waiting = self.classes.iter().any(|(_, class)| class.has_runnable(u64::MAX));
                 let tenants = self.tenants.iter_mut().filter(|_| !waiting);
                 for share in tenants.flat_map(|tenant| &mut tenant.shares) {
                     share.row.tag = 0;

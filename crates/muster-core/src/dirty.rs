@@ -437,7 +437,7 @@ impl Core {
     fn queue_row(&self, tenant: u32, name: &Name) -> Option<crate::row::QueueRow> {
         let tenant = &self.tenants[tenant as usize];
         let queue = &self.queues[*tenant.queues.get(name)?];
-        (queue.paused && !self.has(Defect::PauseNotWritten)).then(|| queue.row(tenant.row.id))
+        (queue.has_row() && !self.has(Defect::PauseNotWritten)).then(|| queue.row(tenant.row.id))
     }
 
     fn take_gates(&mut self, changes: &mut Changes) {

@@ -25,6 +25,8 @@ pub struct Explanation {
     pub share: Option<ShareView>,
     /// How far the open sessions match the job.
     pub workers: WorkerMatch,
+    /// The worker that gathers free slots for the tenant's next job that takes as many as this one.
+    pub gatherer: Option<Holder>,
     /// When it starts if nothing else happens than what is known now: no job with an earlier turn comes, and workers keep
     /// room. `None`: unknown, or it runs.
     pub expected_start: Option<Timestamp>,
@@ -55,7 +57,7 @@ pub enum WaitReason {
     },
     /// A limit refuses its start.
     Limit(LimitWait),
-    /// Workers accept it, and none of them has a free slot.
+    /// Workers accept it, and none of them has as many slots free as it takes.
     NoSlot,
 }
 
@@ -144,6 +146,8 @@ pub struct ShareView {
     pub weights: Option<u64>,
     /// Tenants served before it; `None` if there are too many to look at.
     pub before: Option<u64>,
+    /// If queues of the tenant have weights: that of the job's line, and the sum of those of lines with available jobs.
+    pub line: Option<(u32, u64)>,
 }
 
 /// How far open sessions match a job: each count is of those that the count before has, and that match one thing more.
@@ -159,12 +163,16 @@ pub struct WorkerMatch {
     pub kind: u64,
     /// They accept its schema version.
     pub version: u64,
-    /// They carry its required labels, and so accept it.
+    /// They carry its required labels.
+    pub labels: u64,
+    /// They have as many slots as it takes, and so accept it.
     pub accept: u64,
     /// Of those that accept it: they take no new jobs, since they drain.
     pub quiet: u64,
     /// Jobs that those that accept it run.
     pub running: u64,
-    /// Slots that those that accept it have free.
+    /// Slots that those that accept it have free, in all.
     pub free: u64,
+    /// Most slots that one of them has free.
+    pub most_free: u64,
 }

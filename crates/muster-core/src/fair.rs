@@ -1,6 +1,6 @@
 //! Fair sharing of workers among tenants: start-time fair queueing, within each fleet.
 //!
-//! A tenant's tag in a fleet is the run time it has used there over its weight. The tenant with the least tag is served
+//! A tenant's tag in a fleet is the run time it has used there, times slots, over its weight. The tenant with the least tag is served
 //! next. A start is charged the kind's mean run time in advance, the end corrects it to the true one. The fleet's virtual
 //! time is the tag of the start made last; a tenant whose tag lies behind it was idle or held up by limits, and starts
 //! from there, so nobody saves up credit. Only what was charged too much in advance may still lie behind.
@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 
 use crate::core::Core;
+use crate::defect::Defect;
 use crate::fleet::{Fleet, FleetId, KEPT_FOR, KEPT_MAX};
 use crate::ids::Millis;
 use crate::row::{FleetKey, FleetRow, ShareRow};
@@ -20,18 +21,25 @@ use crate::timer::Timer;
 /// Virtual time of one millisecond at weight 1.
 const SCALE: u64 = 10_000;
 
-fn share_of(cost: Millis, weight: u32) -> u64 {
+pub(crate) fn share_of(cost: Millis, weight: u32) -> u64 {
     cost.saturating_mul(SCALE) / u64::from(weight.max(1))
 }
 
 impl Core {
-    /// What a start of this kind is charged in advance, at least 1 ms.
+    /// What time counts for that so many slots were taken.
+    pub(crate) fn slot_time(&self, run: Millis, slots: u32) -> Millis {
+        let slots = if self.has(Defect::SlotsNotCharged) { 1 } else { slots };
+        run.saturating_mul(u64::from(slots))
+    }
+
+    /// How long a start of this kind is expected to run, at least 1 ms.
     pub(crate) fn estimate(&self, tenant: u32, cost: u32) -> Millis {
         self.tenants[tenant as usize].mean_run(cost).unwrap_or(1)
     }
 
-    /// Charges the estimate of a start.
-    pub(crate) fn charge(&mut self, tenant: u32, fleet: FleetId, cost: Millis) {
+    /// Charges a start in advance.
+    pub(crate) fn charge(&mut self, tenant: u32, line: u32, fleet: FleetId, cost: Millis) {
+        self.charge_line(tenant, line, fleet, cost);
         let weight = self.tenants[tenant as usize].row.settings.weight;
         let now = self.virtual_time(fleet);
         let at = self.share_at(tenant, fleet);
@@ -44,25 +52,43 @@ impl Core {
         {
             state.row.virtual_time = start;
             self.mark_fleet(fleet);
+            self.owe_gathering(tenant, fleet, start - now);
         }
     }
 
-    /// Replaces what was charged for an attempt by what it used. `learn`: the run tells how long the kind runs.
+    /// The fleet went on while sessions of it gather slots for other tenants. It was their turn: they may catch up.
+    fn owe_gathering(&mut self, served: u32, fleet: FleetId, by: u64) {
+        for tenant in self.gathering_tenants(fleet) {
+            let shares = &mut self.tenants[tenant as usize].shares;
+            let share = shares.iter_mut().find(|share| share.row.fleet == fleet);
+            // One whose jobs are gone competes no longer, though the gathering ends only with the entry.
+            if let Some(share) = share.filter(|share| tenant != served && share.active > 0) {
+                share.row.owed = share.row.owed.saturating_add(by);
+                self.mark_tenant(tenant);
+            }
+        }
+    }
+
+    /// Replaces what was charged for an attempt by what it used. `used`: how long it ran; `learn`: that tells how long the kind
+    /// runs.
     pub(crate) fn settle(
         &mut self,
         tenant: u32,
         fleet: FleetId,
-        cost: u32,
+        lane: u32,
         charged: Millis,
         used: Millis,
         learn: bool,
     ) {
+        let lane = &self.lanes[lane];
+        let (cost, slots, line) = (lane.cost, lane.slots, lane.line);
+        self.settle_line((tenant, line), fleet, charged, self.slot_time(used.max(1), slots));
         let row = &mut self.tenants[tenant as usize].row;
-        row.totals.run_ms = row.totals.run_ms.saturating_add(used);
+        row.totals.run_ms = row.totals.run_ms.saturating_add(used.saturating_mul(u64::from(slots)));
         let weight = row.settings.weight;
         // Shares cannot be bought with jobs that take no time.
         let used = used.max(1);
-        let (charge, use_) = (share_of(charged, weight), share_of(used, weight));
+        let (charge, use_) = (share_of(charged, weight), share_of(self.slot_time(used, slots), weight));
         if charge != use_ {
             let at = self.share_at(tenant, fleet);
             let share = &mut self.tenants[tenant as usize].shares[at];
@@ -120,17 +146,19 @@ impl Core {
         share.active -= 1;
         if share.active == 0 {
             share.row.owed = 0;
+            share.row.line_time = 0;
+            share.row.lines.clear();
             self.prune_shares(tenant);
             self.mark_tenant(tenant);
         }
     }
 
-    fn virtual_time(&self, fleet: FleetId) -> u64 {
+    pub(crate) fn virtual_time(&self, fleet: FleetId) -> u64 {
         self.fleets.get(&fleet).map_or(0, |fleet| fleet.row.virtual_time)
     }
 
     /// Place of the tenant's share in the fleet; made if it is not there.
-    fn share_at(&mut self, tenant: u32, fleet: FleetId) -> usize {
+    pub(crate) fn share_at(&mut self, tenant: u32, fleet: FleetId) -> usize {
         let now = self.virtual_time(fleet);
         let shares = &mut self.tenants[tenant as usize].shares;
         // By fleet, so that a row does not tell in which order the classes of a node are numbered.
@@ -140,7 +168,7 @@ impl Core {
                 let row = ShareRow {
                     fleet,
                     tag: now,
-                    owed: 0,
+                    ..ShareRow::default()
                 };
                 shares.insert(at, Share { row, active: 0 });
                 self.mark_tenant(tenant);
@@ -166,10 +194,13 @@ impl Core {
         let fleet = share.fleet;
         let before = std::mem::replace(&mut share.tag, tag);
         if before != tag {
-            for class in &tenant.classes {
+            for (class, slots, _) in &tenant.places {
                 let class = &mut self.classes[*class];
-                if class.fleet == fleet && class.runnable.remove(&(before, number)) {
-                    class.runnable.insert((tag, number));
+                if class.fleet == fleet {
+                    let runnable = &mut class.shelf_mut(*slots).runnable;
+                    if runnable.remove(&(before, number)) {
+                        runnable.insert((tag, number));
+                    }
                 }
             }
         }

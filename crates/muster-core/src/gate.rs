@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::class::Place;
 use crate::gcra;
 use crate::ids::{Name, Timestamp};
 use crate::lane::Turn;
@@ -145,56 +146,57 @@ impl Gate {
     }
 }
 
-/// Lanes that were refused at a gate and wait there. They cost nothing until the gate opens; then of each worker class
-/// the one whose turn is first is let go, and the next one when that one has started or waits elsewhere.
+/// Lanes that were refused at a gate and wait there. They cost nothing until the gate opens; then of each worker class,
+/// number of slots and line the one whose turn is first is let go, and the next one when that one has started or waits elsewhere.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
-    /// By class that serves them; classes are few.
-    classes: Vec<(u32, BTreeSet<(Turn, u32)>)>,
+    /// By class that serves them, slots that their jobs take and line of their tenant, so that one that waits for more slots or
+    /// for its line's turn holds up no others. All are few.
+    places: Vec<(Place, BTreeSet<(Turn, u32)>)>,
     /// Lanes whose jobs cost more than the burst: they wait for another rule.
     pub(crate) never: BTreeSet<u32>,
 }
 
 impl Room {
     pub(crate) fn is_empty(&self) -> bool {
-        self.classes.is_empty()
+        self.places.is_empty()
     }
 
-    pub(crate) fn insert(&mut self, class: u32, turn: Turn, lane: u32) {
-        match self.classes.iter_mut().find(|(number, _)| *number == class) {
+    pub(crate) fn insert(&mut self, place: Place, turn: Turn, lane: u32) {
+        match self.places.iter_mut().find(|(own, _)| *own == place) {
             Some((_, lanes)) => {
                 lanes.insert((turn, lane));
             }
-            None => self.classes.push((class, BTreeSet::from([(turn, lane)]))),
+            None => self.places.push((place, BTreeSet::from([(turn, lane)]))),
         }
     }
 
-    pub(crate) fn remove(&mut self, class: u32, turn: Turn, lane: u32) {
-        if let Some(at) = self.classes.iter().position(|(number, _)| *number == class) {
-            self.classes[at].1.remove(&(turn, lane));
-            if self.classes[at].1.is_empty() {
-                self.classes.swap_remove(at);
+    pub(crate) fn remove(&mut self, place: Place, turn: Turn, lane: u32) {
+        if let Some(at) = self.places.iter().position(|(own, _)| *own == place) {
+            self.places[at].1.remove(&(turn, lane));
+            if self.places[at].1.is_empty() {
+                self.places.swap_remove(at);
             }
         }
     }
 
-    pub(crate) fn classes_len(&self) -> usize {
-        self.classes.len()
+    pub(crate) fn places_len(&self) -> usize {
+        self.places.len()
     }
 
-    /// Classes whose lanes wait here.
-    pub(crate) fn classes(&self) -> impl Iterator<Item = u32> {
-        self.classes.iter().map(|(class, _)| *class)
+    /// Places whose lanes wait here.
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
+        self.places.iter().map(|(place, _)| *place)
     }
 
-    /// The first lane of the `at`-th class.
+    /// The first lane of the `at`-th place.
     pub(crate) fn first_of(&self, at: usize) -> Option<(Turn, u32)> {
-        self.classes.get(at)?.1.first().copied()
+        self.places.get(at)?.1.first().copied()
     }
 
-    /// The lanes of one class in their turn.
-    pub(crate) fn lanes(&self, class: u32) -> impl Iterator<Item = (Turn, u32)> {
-        let lanes = self.classes.iter().find(|(number, _)| *number == class);
+    /// The lanes of one place in their turn.
+    pub(crate) fn lanes(&self, place: Place) -> impl Iterator<Item = (Turn, u32)> {
+        let lanes = self.places.iter().find(|(own, _)| *own == place);
         lanes.into_iter().flat_map(|(_, lanes)| lanes.iter().copied())
     }
 }

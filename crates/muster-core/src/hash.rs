@@ -52,6 +52,7 @@ pub(crate) enum Effect {
     Answered,
     KindSet,
     PrioritySet,
+    QueueWeighed,
 }
 
 impl Effects {

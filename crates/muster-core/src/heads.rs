@@ -73,13 +73,14 @@ impl Core {
 
     fn move_parked(&mut self, number: u32, gate: u32, before: Option<Turn>, head: Option<Turn>) {
         for i in 0..self.lanes[number].classes.len() {
-            let class = self.lanes[number].classes[i];
+            let lane = &self.lanes[number];
+            let place = (lane.classes[i], lane.slots, lane.line);
             let room = &mut self.gates[gate].room;
             if let Some(turn) = before {
-                room.remove(class, turn, number);
+                room.remove(place, turn, number);
             }
             if let Some(turn) = head {
-                room.insert(class, turn, number);
+                room.insert(place, turn, number);
             }
         }
         if head.is_none() {
@@ -92,12 +93,14 @@ impl Core {
 
     /// Moves a shown lane from one turn to another in one class.
     pub(crate) fn move_head(&mut self, class: u32, lane: u32, before: Option<Turn>, after: Option<Turn>) {
-        let number = self.lanes[lane].tenant;
+        let state = &self.lanes[lane];
+        let (number, slots, line) = (state.tenant, state.slots, state.line);
         let open = self.tenant_is_open(number);
         let tenant = &mut self.tenants[number as usize];
         let state = &mut self.classes[class];
         let key = (tenant.tag(state.fleet), number);
-        let heads = state.heads.entry(number).or_default();
+        let shelf = state.shelf_mut(slots);
+        let heads = shelf.heads.entry((number, line)).or_default();
         let was = !heads.is_empty();
         if let Some(turn) = before {
             heads.remove(&(turn, lane));
@@ -107,17 +110,22 @@ impl Core {
         }
         let is = !heads.is_empty();
         if !is {
-            state.heads.remove(&number);
+            shelf.heads.remove(&(number, line));
         }
         if is && !was {
-            tenant.classes.push(class);
+            tenant.places.push((class, slots, line));
             if open {
-                state.runnable.insert(key);
+                shelf.runnable.insert(key);
                 self.heat(class);
             }
         } else if was && !is {
-            tenant.classes.retain(|other| *other != class);
-            state.runnable.remove(&key);
+            tenant.places.retain(|other| *other != (class, slots, line));
+            if !tenant.places.iter().any(|other| (other.0, other.1) == (class, slots)) {
+                shelf.runnable.remove(&key);
+            }
+            state.drop_shelf_if_empty(slots);
+            // A session may have gathered slots for it.
+            self.heat(class);
         }
     }
 
@@ -127,27 +135,35 @@ impl Core {
         if open == was_open {
             return;
         }
-        for i in 0..self.tenants[number as usize].classes.len() {
+        for i in 0..self.tenants[number as usize].places.len() {
             let tenant = &self.tenants[number as usize];
-            let class = tenant.classes[i];
+            let (class, slots, _) = tenant.places[i];
             let state = &mut self.classes[class];
             let key = (tenant.tag(state.fleet), number);
+            let runnable = &mut state.shelf_mut(slots).runnable;
             if open {
-                state.runnable.insert(key);
-                self.heat(class);
+                runnable.insert(key);
             } else {
-                state.runnable.remove(&key);
+                runnable.remove(&key);
             }
+            self.heat(class);
         }
     }
 
     /// Notes that a class may have something to assign.
     pub(crate) fn heat(&mut self, number: u32) {
-        let class = &self.classes[number];
-        if !class.hot && class.assignable() && !self.is_closed(crate::gate::CLUSTER) {
+        if !self.classes[number].hot && self.is_assignable(number) && !self.is_closed(crate::gate::CLUSTER) {
             self.classes[number].hot = true;
             self.hot.push(number);
         }
+    }
+
+    /// After a restore: as long as not all was there, nothing could be said of what is to be assigned.
+    pub(crate) fn reheat(&mut self) {
+        for class in std::mem::take(&mut self.hot) {
+            self.classes[class].hot = false;
+        }
+        self.heat_all();
     }
 
     /// The gate of the cluster has opened.

@@ -144,7 +144,12 @@ pub struct JobOptions {
     /// Labels that its worker had better carry, sorted by key: of the workers that are to have it next, the one with most of
     /// them gets it. It waits for none of them.
     pub preferred_labels: Vec<(Name, Name)>,
+    /// Slots of its worker that an attempt takes, 1 to [`SLOTS_MAX`]. Default 1.
+    pub slots: u32,
 }
+
+/// Most slots that one job takes.
+pub const SLOTS_MAX: u32 = 256;
 
 impl Default for JobOptions {
     fn default() -> Self {
@@ -157,6 +162,7 @@ impl Default for JobOptions {
             required_labels: Vec::new(),
             limits: JobLimits::default(),
             preferred_labels: Vec::new(),
+            slots: 1,
         }
     }
 }
@@ -300,6 +306,6 @@ pub struct Lease {
     pub session: SessionId,
     /// When the attempt times out; 0 = never.
     pub deadline: Timestamp,
-    /// Run time charged to the tenant's virtual time in advance; corrected when the attempt ends.
+    /// Run time charged to the tenant's virtual time in advance, times the job's slots; corrected when the attempt ends.
     pub charged: Millis,
 }

@@ -5,8 +5,11 @@ use crate::ids::{Millis, Timestamp};
 use crate::job::Priority;
 use crate::limit::JobLimits;
 
-/// Turn of a job or lane within its tenant: (`available_at + level × aging`, sequence). Least first.
+/// Turn of a job or lane within its line of its tenant: (`available_at + level × aging`, sequence). Least first.
 pub(crate) type Turn = (u64, u64);
+
+/// The line of the queues without weights.
+pub(crate) const COMMON: u32 = u32::MAX;
 
 /// Where a lane stands that could start a job.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +34,10 @@ pub(crate) struct Lane {
     pub(crate) route: u32,
     /// Number of the kind's mean run time within the tenant.
     pub(crate) cost: u32,
+    /// Slots of a worker that each of its jobs takes.
+    pub(crate) slots: u32,
+    /// The line within its tenant: the number of its queue if that has a weight, else `COMMON`.
+    pub(crate) line: u32,
     /// What its jobs take of limits.
     pub(crate) limits: JobLimits,
     /// Gate of the kind.
@@ -58,6 +65,8 @@ impl Lane {
             queue,
             route,
             cost: 0,
+            slots: 1,
+            line: COMMON,
             limits,
             kind_gate: 0,
             key_gates: Box::default(),

@@ -30,6 +30,7 @@ impl Core {
             name: name.clone(),
             paused: false,
             note: "".into(),
+            weight: 0,
             live: Default::default(),
             lanes: Vec::new(),
             gate: 0,
@@ -94,13 +95,15 @@ impl Core {
             return lane;
         }
         let key = &self.routes.get(route).key;
-        let (queue, kind) = (key.queue.clone(), key.kind.clone());
+        let (queue, kind, slots) = (key.queue.clone(), key.kind.clone(), key.slots);
         let queue = self.queue_number(tenant, &queue);
         let name = &self.tenants[tenant as usize].row.name;
         let accepts = |class: &u32| self.serves_tenant(*class, name);
         let mut lane = Lane::new(tenant, queue, route, limits.clone());
         lane.classes = self.routes.get(route).classes.iter().copied().filter(accepts).collect();
         lane.cost = self.tenants[tenant as usize].cost_number(&kind);
+        lane.slots = slots;
+        lane.line = self.line_of(queue);
         lane.held = self.queues[queue].lanes.len() as u32;
         lane.kind_gate = self.gate_number(LimitLevel::Kind, tenant, &kind, tenant);
         self.hold_gate(lane.kind_gate);

@@ -167,16 +167,21 @@ impl Core {
         let run = job.run.take()?;
         let used: Millis = self.meta.now.saturating_sub(job.started_at);
         let lane = &self.lanes[job.lane];
-        let (tenant, cost) = (lane.tenant, lane.cost);
-        let fleet = self.classes[self.sessions[run.session].class].fleet;
-        let leases = &mut self.sessions[run.session].leases;
+        let (number, tenant, slots) = (job.lane, lane.tenant, lane.slots);
+        let class = self.sessions[run.session].class;
+        let fleet = self.classes[class].fleet;
+        let session = &mut self.sessions[run.session];
+        session.held -= u64::from(slots);
+        let leases = &mut session.leases;
         leases.swap_remove(run.held as usize);
         if let Some(moved) = leases.get(run.held as usize).copied()
             && let Some(other) = &mut self.jobs[moved].run
         {
             other.held = run.held;
         }
-        self.settle(tenant, fleet, cost, run.charged, used, learn);
+        // If the session gathers slots, it may not come to have them.
+        self.heat(class);
+        self.settle(tenant, fleet, number, run.charged, used, learn);
         Some(run.lease)
     }
 

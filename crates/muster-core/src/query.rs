@@ -58,6 +58,8 @@ pub struct QueueView {
     pub paused: bool,
     /// Why.
     pub note: Name,
+    /// Its weight among the lines of its tenant; 0: it stands in the common one.
+    pub weight: u32,
     /// Live jobs.
     pub live: LiveCounts,
     /// Since when the oldest available job waits; 0 = none waits.
@@ -154,6 +156,8 @@ pub struct UnroutableKey {
     pub schema_version: u32,
     /// Required labels.
     pub labels: Vec<(Name, Name)>,
+    /// Slots that a job takes.
+    pub slots: u32,
 }
 
 /// An ordering key.

@@ -99,6 +99,7 @@ impl Core {
             core.set_head(lane, head, false);
         }
         core.gates_are_written();
+        core.reheat();
         Ok(core)
     }
 
@@ -150,6 +151,10 @@ impl Core {
             self.queues[number].paused = row.paused;
             self.queues[number].note = row.note;
             self.limited += u32::from(row.paused);
+            self.queues[number].weight = row.weight;
+            if row.weight != 0 {
+                self.tenants[tenant as usize].weighted.insert(row.queue.clone(), number);
+            }
             self.dirty.queues.restored((tenant, row.queue));
         }
         Ok(())
@@ -225,7 +230,14 @@ impl Core {
             if fleet.is_none_or(|id| self.fleets[id].row.idle_since != 0) {
                 return wrong(format!("session {:032x} has no fleet", row.spec.session.0));
             }
-            self.add_session(row, true);
+            let (gathers, id) = (row.gathers, row.spec.session);
+            let number = self.add_session(row, true);
+            if let Some(gathers) = gathers {
+                self.number_of(gathers.tenant, "a session that gathers slots")?;
+                if !self.restore_gather(self.sessions[number].class, number, gathers) {
+                    return wrong(format!("session {:032x} gathers slots beside another one", id.0));
+                }
+            }
         }
         Ok(())
     }
@@ -317,6 +329,7 @@ impl Core {
         );
         if let Some(session) = session {
             self.sessions[session].leases.push(number);
+            self.sessions[session].held += u64::from(row.spec.options.slots);
         }
         Ok(())
     }
@@ -351,7 +364,7 @@ impl Core {
                 .queues
                 .values()
                 .map(|queue| &self.queues[*queue])
-                .filter(|queue| queue.paused);
+                .filter(|queue| queue.has_row());
             rows.extend(queues.map(|queue| Row::Queue(queue.row(tenant.row.id))));
             rows.extend(tenant.jobs.values().map(|job| Row::Job(self.job_row(*job))));
         }

@@ -20,6 +20,8 @@ pub(crate) struct RouteKey {
     pub(crate) labels: Vec<(Name, Name)>,
     /// What its worker had better carry; needs no match.
     pub(crate) preferred: Vec<(Name, Name)>,
+    /// Slots that its job takes.
+    pub(crate) slots: u32,
 }
 
 #[derive(Debug)]
@@ -46,6 +48,7 @@ impl Routes {
             version: spec.schema_version,
             labels: spec.options.required_labels.clone(),
             preferred: spec.options.preferred_labels.clone(),
+            slots: spec.options.slots,
         };
         if let Some(number) = self.by_key.get(&key) {
             return (*number, false);
@@ -109,8 +112,10 @@ pub(crate) enum Fit {
     Kind,
     /// The schema version.
     Version,
-    /// The labels, and so everything.
+    /// The labels.
     Labels,
+    /// The slots, and so everything.
+    Slots,
 }
 
 /// How far a worker of this class takes jobs of this route, tenants aside.
@@ -128,12 +133,15 @@ pub(crate) fn fit(class: &WorkerClass, route: &RouteKey) -> Fit {
     if !route.labels.iter().all(|label| class.labels.contains(label)) {
         return Fit::Version;
     }
-    Fit::Labels
+    if class.slots < route.slots {
+        return Fit::Labels;
+    }
+    Fit::Slots
 }
 
 /// Whether a worker of this class takes jobs of this route, tenants aside.
 pub(crate) fn matches(class: &WorkerClass, route: &RouteKey) -> bool {
-    fit(class, route) == Fit::Labels
+    fit(class, route) == Fit::Slots
 }
 
 #[cfg(test)]
@@ -154,6 +162,7 @@ mod tests {
                 .iter()
                 .map(|(key, value)| ((*key).into(), (*value).into()))
                 .collect(),
+            slots: 4,
         }
     }
 
@@ -170,8 +179,11 @@ mod tests {
                 version,
                 labels,
                 preferred: Vec::new(),
+                slots: 4,
             };
             assert_eq!(matches(class, &route), expected, "{class:?} {route:?}");
+            let wider = RouteKey { slots: 5, ..route };
+            assert!(!matches(class, &wider), "{class:?} {wider:?}");
         };
         let any = class(&[], &[]);
         check(&any, "q", "mail", 2, &[], true);

@@ -165,13 +165,28 @@ pub struct TenantRow {
 }
 
 /// A tenant's place in the fair sharing of one fleet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShareRow {
     /// The fleet.
     pub fleet: u64,
     /// Its next start is tagged with this, or later if the fleet is further: run time used over weight.
     pub tag: u64,
     /// How far its tag may lie behind the fleet: what was charged too much in advance.
+    pub owed: u64,
+    /// Among the lines of a tenant whose queues have weights, the tag of the job started last.
+    pub line_time: u64,
+    /// Places of those lines that have started jobs while the tenant competed, by queue.
+    pub lines: Vec<LineRow>,
+}
+
+/// A line's place in the sharing of its tenant's time, in one fleet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LineRow {
+    /// The queue; empty for the common line of the queues without weights.
+    pub queue: Name,
+    /// Its next start is tagged with this, or later if the tenant is further: run time used over weight.
+    pub tag: u64,
+    /// How far its tag may lie behind: what was charged too much in advance.
     pub owed: u64,
 }
 
@@ -194,7 +209,7 @@ pub struct Totals {
     pub failures: u64,
     /// Attempts whose worker vanished.
     pub crashes: u64,
-    /// Worker milliseconds used by ended attempts.
+    /// Worker time used by ended attempts: milliseconds times slots.
     pub run_ms: u64,
 }
 
@@ -209,6 +224,9 @@ pub struct QueueRow {
     pub paused: bool,
     /// Why.
     pub note: Name,
+    /// Share of the tenant's time relative to its other queues with weights and to the common line; 0 = it stands in the common
+    /// line.
+    pub weight: u32,
 }
 
 /// An open session.
@@ -220,12 +238,23 @@ pub struct SessionRow {
     pub opened_at: Timestamp,
     /// Last time the log says it was heard of.
     pub vouched_at: Timestamp,
-    /// Leases it made room for, in total.
+    /// Slots it made free, in total.
     pub credit_total: u64,
-    /// Leases granted to it, in total.
+    /// Slots of the leases granted to it, in total.
     pub granted_total: u64,
     /// No new leases.
     pub quiet: bool,
+    /// It gathers free slots and starts nothing until it has enough of them.
+    pub gathers: Option<GatherRow>,
+}
+
+/// For what a session gathers free slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatherRow {
+    /// Whose turn it is.
+    pub tenant: TenantId,
+    /// How many slots its job takes.
+    pub slots: u32,
 }
 
 /// Jobs that ended in one log entry.

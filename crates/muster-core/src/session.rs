@@ -11,12 +11,14 @@ pub(crate) struct Session {
     pub(crate) class: u32,
     /// Jobs it runs, in no order.
     pub(crate) leases: Vec<u32>,
+    /// Slots that they take.
+    pub(crate) held: u64,
     pub(crate) dirty: bool,
     pub(crate) written: bool,
 }
 
 impl Session {
-    /// Attempts it may yet be granted.
+    /// Slots that may yet be granted.
     pub(crate) fn free(&self) -> u64 {
         if self.row.quiet {
             0
@@ -25,9 +27,19 @@ impl Session {
         }
     }
 
-    /// Its place among the ready ones, if it has room.
+    /// Slots that it has free once all that it runs has ended and been made room for again.
+    pub(crate) fn reach(&self) -> u64 {
+        if self.row.quiet { 0 } else { self.free() + self.held }
+    }
+
+    /// Its place among the ready ones, if it has room and does not gather it.
     pub(crate) fn ready(&self, number: u32) -> Option<Ready> {
         let free = self.free();
-        (free > 0).then_some((Reverse(free), self.row.granted_total, self.row.spec.session, number))
+        (free > 0 && self.row.gathers.is_none()).then_some((
+            Reverse(free),
+            self.row.granted_total,
+            self.row.spec.session,
+            number,
+        ))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::class::Place;
 use crate::command::TenantSettings;
 use crate::fleet::FleetId;
 use crate::ids::{JobId, Millis, Name, TenantId};
@@ -12,6 +13,8 @@ use crate::row::{KindCostRow, QueueRow, ShareRow, TenantRow, Totals};
 
 /// Most kinds of one tenant whose run times are remembered; further ones are charged the least.
 pub(crate) const KINDS_MAX: usize = 1024;
+/// Most queues of one tenant that have weights.
+pub(crate) const WEIGHTED_QUEUES_MAX: usize = 64;
 /// Most kinds of one tenant that are paused at a time.
 pub(crate) const PAUSED_KINDS_MAX: usize = 1024;
 /// Unit of `KindCost::mean`: parts of a millisecond.
@@ -33,16 +36,18 @@ pub(crate) struct Tenant {
     pub(crate) queues: BTreeMap<Name, u32>,
     /// Live jobs by id, for lists.
     pub(crate) jobs: BTreeMap<JobId, u32>,
-    /// Classes before which a lane of this tenant is shown.
-    pub(crate) classes: Vec<u32>,
+    /// Where lanes of this tenant are shown.
+    pub(crate) places: Vec<Place>,
     pub(crate) costs: Vec<KindCost>,
     pub(crate) cost_of: BTreeMap<Name, u32>,
     pub(crate) paused_kinds: BTreeSet<Name>,
+    /// Numbers of queues with weights, by name.
+    pub(crate) weighted: BTreeMap<Name, u32>,
     pub(crate) dirty: bool,
 }
 
 /// A tenant's place in the fair sharing of one fleet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Share {
     pub(crate) row: ShareRow,
     /// Pairs of a lane with an available job and a class of the fleet that serves it. 0: the tenant does not compete.
@@ -69,10 +74,11 @@ impl Tenant {
             bytes: 0,
             queues: BTreeMap::new(),
             jobs: BTreeMap::new(),
-            classes: Vec::new(),
+            places: Vec::new(),
             costs: Vec::new(),
             cost_of: BTreeMap::new(),
             paused_kinds: BTreeSet::new(),
+            weighted: BTreeMap::new(),
             dirty: false,
         }
     }
@@ -91,7 +97,7 @@ impl Tenant {
     /// As persisted.
     pub(crate) fn row(&self) -> TenantRow {
         TenantRow {
-            shares: self.shares.iter().map(|share| share.row).collect(),
+            shares: self.shares.iter().map(|share| share.row.clone()).collect(),
             ..self.row.clone()
         }
     }
@@ -151,6 +157,8 @@ pub(crate) struct Queue {
     pub(crate) name: Name,
     pub(crate) paused: bool,
     pub(crate) note: Name,
+    /// 0: none.
+    pub(crate) weight: u32,
     pub(crate) live: LiveCounts,
     pub(crate) lanes: Vec<u32>,
     pub(crate) gate: u32,
@@ -161,7 +169,12 @@ pub(crate) struct Queue {
 impl Queue {
     /// It lives also without jobs.
     pub(crate) fn kept(&self) -> bool {
-        self.paused || !self.held_orders.is_empty()
+        self.has_row() || !self.held_orders.is_empty()
+    }
+
+    /// There is something to remember of it: a row.
+    pub(crate) fn has_row(&self) -> bool {
+        self.paused || self.weight != 0
     }
 
     pub(crate) fn row(&self, tenant: TenantId) -> QueueRow {
@@ -170,6 +183,7 @@ impl Queue {
             queue: self.name.clone(),
             paused: self.paused,
             note: self.note.clone(),
+            weight: self.weight,
         }
     }
 }

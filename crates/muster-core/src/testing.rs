@@ -158,6 +158,7 @@ pub(crate) fn hello(session: u128, proposed_after: u64) -> SessionSpec {
                 max_version: 1,
             }],
             labels: vec![],
+            slots: 16,
         },
         ttl: 10_000,
         proposed_after,

@@ -244,6 +244,7 @@ pub(crate) fn class(kind: &str) -> WorkerClass {
             max_version: u32::MAX,
         }],
         labels: Vec::new(),
+        slots: 16,
     }
 }
 

@@ -206,6 +206,7 @@ fn accepted(effects: &mut Vec<Effect>, spec: &JobSpec, from: Option<JobId>, repl
         expires_in: spec.options.expires_in,
         required_labels: spec.options.required_labels.clone(),
         preferred_labels: spec.options.preferred_labels.clone(),
+        slots: spec.options.slots,
     })));
 }
 

@@ -241,6 +241,18 @@ pub struct AcceptedJob {
     /// Labels that its worker had better carry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub preferred_labels: Vec<(Name, Name)>,
+    /// Slots of its worker that an attempt takes.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub slots: u32,
+}
+
+fn one() -> u32 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_one(slots: &u32) -> bool {
+    *slots == 1
 }
 
 /// What was said to a report.

@@ -145,6 +145,7 @@ fn the_samples_have_every_command_and_reply() {
         Command::SetLevel { .. } => 20,
         Command::PauseKind { .. } => 21,
         Command::SetPriority { .. } => 22,
+        Command::SetQueueWeight { .. } => 23,
     };
     let reply = |reply: &Reply| match reply {
         Reply::Done => 0,
@@ -161,7 +162,7 @@ fn the_samples_have_every_command_and_reply() {
     let complete = |numbers: BTreeSet<usize>| numbers.iter().copied().eq(0..numbers.len());
     let commands = [samples::batch().commands, cluster_samples::commands()].concat();
     let commands: BTreeSet<_> = commands.iter().map(command).collect();
-    assert!(complete(commands.clone()) && commands.len() == 23, "{commands:?}");
+    assert!(complete(commands.clone()) && commands.len() == 24, "{commands:?}");
     let replies: BTreeSet<_> = samples::replies().iter().map(reply).collect();
     assert!(complete(replies.clone()) && replies.len() == 10, "{replies:?}");
 }

@@ -42,6 +42,7 @@ pub(crate) fn spec(number: u64) -> JobSpec {
                 }],
             },
             preferred_labels: vec![("disk".into(), "fast".into())],
+            slots: 6,
         },
         ordering: Some(OrderingKey {
             key: "account-17".into(),
@@ -101,6 +102,7 @@ fn session() -> SessionSpec {
                 max_version: 3,
             }],
             labels: vec![("region".into(), "eu".into())],
+            slots: 32,
         },
         ttl: 10_000,
         proposed_after: 40,
@@ -153,6 +155,7 @@ pub(crate) fn rows() -> Vec<(&'static str, Row)> {
                 queue: "mail".into(),
                 paused: true,
                 note: "provider is down".into(),
+                weight: 40,
             }),
         ),
         ("row-job", Row::Job(Arc::new(job(1, 60)))),
@@ -165,6 +168,10 @@ pub(crate) fn rows() -> Vec<(&'static str, Row)> {
                 credit_total: 12,
                 granted_total: 11,
                 quiet: true,
+                gathers: Some(GatherRow {
+                    tenant: TenantId(3),
+                    slots: 6,
+                }),
             }),
         ),
         ("row-ended", Row::Ended(ended())),
@@ -244,6 +251,12 @@ fn tenant() -> TenantRow {
             fleet: 5,
             tag: 99,
             owed: 1,
+            line_time: 40,
+            lines: vec![LineRow {
+                queue: "mail".into(),
+                tag: 41,
+                owed: 2,
+            }],
         }],
         totals: Totals {
             enqueued: 1,
@@ -365,6 +378,11 @@ pub(crate) fn batch() -> Batch {
             tenant: "acme".into(),
             jobs: vec![JobId(7), JobId(8)],
             priority: Priority::Critical,
+        },
+        Command::SetQueueWeight {
+            tenant: "acme".into(),
+            queue: "mail".into(),
+            weight: 40,
         },
     ];
     Batch {

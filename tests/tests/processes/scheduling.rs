@@ -1,11 +1,11 @@
-//! Who runs next on a real cluster: paused kinds, priorities that change, labels.
+//! Who runs next on a real cluster: paused kinds, priorities that change, labels, slots, weights of queues.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 use std::time::Duration;
 
 use muster_client::{Client, Enqueue, JobId, JobState, NewTenant, Priority, PriorityOrder, RawJob};
-use muster_tests::{Cluster, RawWorker, eventually};
+use muster_tests::{Cluster, Ledger, RawWorker, Working, eventually};
 
 const LONG: Duration = Duration::from_secs(40);
 const TTL: Duration = Duration::from_secs(30);
@@ -139,4 +139,76 @@ async fn jobs_that_nobody_accepts_are_listed_with_what_is_missing() {
         row.contains("gpu=a100") && row.trim_end().ends_with("labels"),
         "{ran:?}"
     );
+}
+
+/// A worker with four slots is kept busy by narrow jobs. A job that takes all of them runs all the same; one that takes more
+/// than any worker has is listed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wide_jobs_run_beside_narrow_ones() {
+    let cluster = Cluster::start().await;
+    let client = cluster.client().await;
+    let ledger = Ledger::default();
+    let worker = Working::start(&client, "send", 4, Duration::from_millis(100), &ledger);
+    let too_wide = enqueue(&client, "send", Enqueue::new().slots(5)).await;
+    for _ in 0..40 {
+        enqueue(&client, "send", Enqueue::new()).await;
+    }
+    let wide = cluster
+        .muster("job enqueue send --slots 4 --priority critical")
+        .await
+        .good();
+    let wide: JobId = wide.stdout.trim().parse().unwrap();
+    assert_eq!(client.get(wide).await.unwrap().slots, 4);
+    for _ in 0..40 {
+        enqueue(&client, "send", Enqueue::new()).await;
+    }
+    eventually("all that can has run", LONG, || async {
+        let queues = client.queues().await.ok()?;
+        (queues[0].available == 1 && queues[0].running == 0).then_some(())
+    })
+    .await;
+    assert_eq!(client.get(wide).await.unwrap().state, JobState::Succeeded);
+    let groups = client.unroutable().await.unwrap();
+    assert_eq!(
+        (groups[0].slots, groups[0].workers.labels, groups[0].workers.accept),
+        (5, 1, 0)
+    );
+    let ran = cluster.muster(&format!("job explain {too_wide}")).await.good();
+    assert!(ran.stdout.contains("a worker with 5 slots"), "{ran:?}");
+    let workers = cluster.muster("worker list -o json").await.json();
+    assert_eq!((&workers[0]["slots"], &workers[0]["credits"]), (&4.into(), &4.into()));
+    let stats = worker.stop().await;
+    assert_eq!(stats.succeeded, 81);
+    cluster.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn weights_of_queues_are_kept_by_all_nodes() {
+    let mut cluster = Cluster::start().await;
+    cluster.muster("queue weight mail 300").await.good();
+    cluster.muster("queue weight imports 100").await.good();
+    let client = cluster.client().await;
+    let refused = client.set_queue_weight("mail", Some(10_001)).await.unwrap_err();
+    assert!(refused.to_string().contains("weight"), "{refused}");
+    let mut jobs = Vec::new();
+    for queue in ["imports", "imports", "imports", "mail", "mail", "mail"] {
+        jobs.push(enqueue(&client, "send", Enqueue::new().queue(queue)).await.to_string());
+    }
+    cluster.kill_all();
+    cluster.start_all();
+    let node = cluster.follower().await;
+    let listed = cluster.muster("queue list -o json").await.json();
+    assert_eq!((&listed[0]["weight"], &listed[1]["weight"]), (&100.into(), &300.into()));
+    let mut worker = RawWorker::open(&cluster.address(node), "default", "send", TTL).await;
+    let mut first = Vec::new();
+    for _ in 0..4 {
+        worker.credit(1).await;
+        first.push(run_one(&mut worker).await);
+    }
+    let mails = first.iter().filter(|job| jobs[3..].contains(job)).count();
+    assert!(mails >= 2, "{first:?} of {jobs:?}");
+    cluster.muster("queue weight mail --none").await.good();
+    let listed = cluster.muster("queue list -o json").await.json();
+    assert_eq!(listed[1]["weight"], serde_json::Value::Null);
+    cluster.agree().await;
 }

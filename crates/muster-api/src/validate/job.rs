@@ -2,7 +2,7 @@
 
 use muster_core::{
     Backoff, Encoding, JobLimits, JobOptions, JobSpec, JobState, LIMIT_COST_MAX, LIMIT_KEYS_MAX, LimitKey, LogIndex,
-    Name, OrderingKey, OrderingPolicy, Origin, Payload, Priority, Timestamp,
+    Name, OrderingKey, OrderingPolicy, Origin, Payload, Priority, SLOTS_MAX, Timestamp,
 };
 use muster_proto::v1;
 
@@ -86,6 +86,7 @@ pub(crate) fn job_spec(job: v1::JobSpec, context: &mut Context) -> Result<JobSpe
                 keys: limit_keys(&job.limit_keys)?,
             },
             preferred_labels: field::labels("preferred_labels", job.preferred_labels)?,
+            slots: field::number("slots", job.slots, 1, SLOTS_MAX, 1)?,
         },
         ordering: ordering(&job.ordering_key, job.ordering_policy)?,
         metadata: metadata(job.metadata)?,

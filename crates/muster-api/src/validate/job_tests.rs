@@ -113,6 +113,7 @@ fn each_limit_holds() {
         "preferred_labels",
         Reason::TooMany,
     );
+    refused(|job| job.slots = 257, "slots", Reason::OutOfRange);
     refused(
         |job| job.required_labels = pairs(1, 131),
         "required_labels",

@@ -24,6 +24,7 @@ pub(crate) fn hello(hello: v1::WorkerHello, tenant: &Name) -> Result<SessionHell
             queues: queues(&hello.queues)?,
             kinds: kinds(&hello.kinds)?,
             labels: field::labels("hello.labels", hello.labels)?,
+            slots: field::number("hello.slots", hello.slots, 1, CREDITS_MAX, 1)?,
         },
         ttl: field::span(
             "hello.session_ttl",

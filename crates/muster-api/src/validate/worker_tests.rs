@@ -142,6 +142,8 @@ fn reports_keep_to_their_limits() {
         reported(no_id).expect_err("no id"),
         ("work.reports[0].job_id".to_owned(), Reason::IdInvalid)
     );
+    let slots = check(|hello| hello.slots = 10_001);
+    assert_eq!(slots.expect_err("too many").0, "hello.slots");
     let credits = frame(v1::WorkerFrame {
         credits: 10_001,
         ..Default::default()

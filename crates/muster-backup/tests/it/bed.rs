@@ -93,6 +93,7 @@ impl Node {
                     max_version: 1,
                 }],
                 labels: Vec::new(),
+                slots: 16,
             },
             ttl: 60_000,
             proposed_after: self.point().index,

@@ -146,6 +146,9 @@ pub struct EnqueueArgs {
     /// Tokens that each start takes of the rates of cluster, tenant, queue and kind [default: 1]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     cost: Option<u32>,
+    /// Slots of its worker that an attempt takes [default: 1]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    slots: Option<u32>,
     /// A label that its worker must carry, e.g. gpu=a100; repeat it
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse::label)]
     require: Vec<(String, String)>,
@@ -293,6 +296,9 @@ fn options(id: JobId, args: EnqueueArgs) -> Enqueue {
     }
     if let Some(cost) = args.cost {
         options = options.cost(cost);
+    }
+    if let Some(slots) = args.slots {
+        options = options.slots(slots);
     }
     for (key, value) in args.require {
         options = options.required_label(key, value);

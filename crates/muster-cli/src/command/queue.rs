@@ -28,6 +28,17 @@ pub enum Verb {
         /// The queue
         queue: String,
     },
+    /// Give a queue a weight within its tenant, or take it away
+    Weight {
+        /// The queue; need not have jobs
+        queue: String,
+        /// Share of the tenant's worker time relative to other queues with weights, and to 100 for all those without
+        #[arg(required_unless_present = "none", value_parser = clap::value_parser!(u32).range(1..))]
+        weight: Option<u32>,
+        /// No weight any more: it stands with all others that have none
+        #[arg(long, conflicts_with = "weight")]
+        none: bool,
+    },
     /// Ordering keys whose jobs wait for a dead one: redrive it, or release the key
     Held {
         /// The queue
@@ -77,6 +88,18 @@ pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
                 json!({ "name": queue, "paused": false }),
                 &format!("queue {queue} is open"),
             );
+        }
+        Verb::Weight { queue, weight, none: _ } => {
+            let action = format!("set the weight of queue {queue:?}");
+            run.client
+                .set_queue_weight(&queue, weight)
+                .await
+                .map_err(|error| again(action, error))?;
+            let text = match weight {
+                Some(weight) => format!("queue {queue} has weight {weight}"),
+                None => format!("queue {queue} has no weight"),
+            };
+            run.output.text(json!({ "name": queue, "weight": weight }), &text);
         }
         Verb::Held { queue } => {
             let action = format!("list the held ordering keys of queue {queue:?}");

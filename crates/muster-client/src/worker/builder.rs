@@ -193,6 +193,7 @@ impl WorkerBuilder {
             kinds,
             labels: self.labels,
             session_ttl: duration(self.ttl),
+            slots: self.concurrency,
         };
         Ok(Worker {
             client: self.client,

@@ -57,6 +57,8 @@ struct Running {
     abort: Option<AbortHandle>,
     /// Which of the worker's sessions got it.
     session: u64,
+    /// Slots that it takes.
+    slots: u32,
     /// Its end is of no interest any more, or was reported already.
     silent: bool,
 }
@@ -135,7 +137,8 @@ impl Pool {
     /// A session begins: all free slots are room, unanswered reports go again.
     pub(super) fn session_opened(&mut self) {
         self.session += 1;
-        self.credits = self.room.saturating_sub(self.running.len() as u32);
+        let taken: u32 = self.running.values().map(|running| running.slots).sum();
+        self.credits = self.room.saturating_sub(taken);
         self.reports
             .extend(self.unacknowledged.drain().map(|(_, report)| report));
     }
@@ -209,11 +212,12 @@ impl Pool {
 
     fn start(&mut self, mut job: v1::LeasedJob) {
         let fence = job.fence;
+        let slots = job.slots.max(1);
         self.leases.insert(fence, self.session);
         let (Ok(id), Some(handler)) = (job.id.parse(), self.handlers.get(&job.kind)) else {
             // Neither can happen with a server that keeps to the protocol.
             let error = JobError::retry(format!("no handler for kind {:?}", job.kind)).with_class("NoHandler");
-            self.credits += 1;
+            self.credits += slots;
             self.report(job.id, fence, error.into_outcome());
             return;
         };
@@ -250,6 +254,7 @@ impl Pool {
             context,
             abort,
             session: self.session,
+            slots,
             silent: false,
         };
         self.running.insert(fence, running);
@@ -276,7 +281,7 @@ impl Pool {
             let Some(running) = self.running.remove(&ended.fence) else {
                 continue;
             };
-            self.credits += 1;
+            self.credits += running.slots;
             let stop = running.context.stop_reason();
             let outcome = match ended.result {
                 _ if running.silent => None,

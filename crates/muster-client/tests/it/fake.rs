@@ -66,6 +66,19 @@ impl WorkerStream {
         .await;
     }
 
+    /// A job that takes so many slots.
+    pub async fn wide_job(&self, fence: u64, kind: &str, payload: &str, slots: u32) {
+        let job = v1::LeasedJob {
+            slots,
+            ..leased(fence, kind, payload)
+        };
+        self.send(v1::NodeFrame {
+            jobs: vec![job],
+            ..v1::NodeFrame::default()
+        })
+        .await;
+    }
+
     pub async fn ack(&self, report: &v1::AttemptReport, result: v1::report_ack::Result) {
         let ack = v1::ReportAck {
             job_id: report.job_id.clone(),

@@ -156,6 +156,19 @@ async fn every_end_of_a_handler_has_its_report() {
 }
 
 #[tokio::test]
+async fn a_wide_job_gives_back_what_it_took() {
+    let mut node = node().await;
+    let running = Running::start(worker(&[&node]));
+    let mut session = node.worker().await;
+    assert_eq!((session.hello.slots, session.next().await.credits), (4, 4));
+    session.wide_job(1, "double", "21", 3).await;
+    let frame = session.next().await;
+    assert_eq!((frame.reports.len(), frame.credits), (1, 3));
+    session.ack(&frame.reports[0], Ack::Accepted).await;
+    running.end().await;
+}
+
+#[tokio::test]
 async fn jobs_that_end_together_are_reported_together() {
     let mut node = node().await;
     let running = Running::start(worker(&[&node]).concurrency(100));

@@ -9,7 +9,7 @@ use crate::core::Core;
 use crate::defect::Defect;
 use crate::hash::{FixedState, fingerprint};
 use crate::ids::{JobId, Name};
-use crate::job::{Backoff, JobSpec, JobState};
+use crate::job::{Backoff, JobSpec, JobState, SLOTS_MAX};
 use crate::limit::{LIMIT_COST_MAX, LIMIT_KEYS_MAX, LimitLevel};
 use crate::live::{Job, Rare};
 use crate::order::NO_ORDER;
@@ -323,6 +323,9 @@ fn check_ranges(spec: &JobSpec) -> Result<(), Refusal> {
     }
     if options.max_crashes == 0 {
         return Err(out_of_range("max_crashes", 0, "from 1"));
+    }
+    if !(1..=SLOTS_MAX).contains(&options.slots) {
+        return Err(out_of_range("slots", options.slots, &format!("1 to {SLOTS_MAX}")));
     }
     let costs = || format!("1 to {LIMIT_COST_MAX}");
     let limits = &options.limits;

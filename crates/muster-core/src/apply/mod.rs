@@ -12,6 +12,7 @@ mod limit;
 mod once;
 mod order;
 mod priority;
+mod queue;
 mod quota;
 mod redrive;
 mod refound;
@@ -137,6 +138,7 @@ impl Core {
                 paused,
                 note,
             } => self.pause_kind(tenant, kind, paused, note),
+            Command::SetQueueWeight { tenant, queue, weight } => self.set_queue_weight(tenant, queue, weight),
             Command::SetPriority { tenant, jobs, priority } => self.set_priority(tenant, &jobs, priority),
         };
         reply.unwrap_or_else(Reply::Refused)

@@ -46,6 +46,7 @@ impl Core {
             credit_total: 0,
             granted_total: 0,
             quiet: false,
+            gathers: None,
         };
         let number = self.add_session(row, false);
         self.mark_session(number);
@@ -67,6 +68,7 @@ impl Core {
             row,
             class,
             leases: Vec::new(),
+            held: 0,
             dirty: false,
             written,
         });
@@ -108,13 +110,13 @@ impl Core {
     fn serve_lane(&mut self, class: u32, number: u32) {
         let lane = &mut self.lanes[number];
         lane.classes.push(class);
-        let (tenant, stand) = (lane.tenant, lane.stand);
+        let (tenant, stand, slots, line) = (lane.tenant, lane.stand, lane.slots, lane.line);
         let Some(turn) = lane.head else { return };
         self.compete(tenant, class, true);
         match stand {
             Stand::Shown => self.move_head(class, number, None, Some(turn)),
             Stand::Parked(gate) => {
-                self.gates[gate].room.insert(class, turn, number);
+                self.gates[gate].room.insert((class, slots, line), turn, number);
                 if !self.is_closed(gate) {
                     // Those that stand for the room may not be served by this class.
                     self.show(number);
@@ -151,11 +153,12 @@ impl Core {
             return;
         };
         lane.classes.remove(at);
-        let (tenant, stand, unserved) = (lane.tenant, lane.stand, lane.classes.is_empty());
+        let (tenant, stand, slots, line) = (lane.tenant, lane.stand, lane.slots, lane.line);
+        let unserved = lane.classes.is_empty();
         let Some(turn) = lane.head else { return };
         match stand {
             Stand::Shown => self.move_head(class, number, Some(turn), None),
-            Stand::Parked(gate) => self.gates[gate].room.remove(class, turn, number),
+            Stand::Parked(gate) => self.gates[gate].room.remove((class, slots, line), turn, number),
             Stand::Never(_) => {}
         }
         if unserved && matches!(stand, Stand::Parked(_)) {
@@ -165,7 +168,7 @@ impl Core {
     }
 
     /// Changes what decides a session's place among the ready ones.
-    fn change_session(&mut self, number: u32, change: impl FnOnce(&mut Session)) {
+    pub(crate) fn change_session(&mut self, number: u32, change: impl FnOnce(&mut Session)) {
         let session = &mut self.sessions[number];
         let class = session.class;
         let before = session.ready(number);
@@ -178,15 +181,23 @@ impl Core {
             }
             if let Some(after) = after {
                 ready.insert(after);
-                self.heat(class);
             }
         }
+        self.heat(class);
         self.mark_session(number);
     }
 
-    /// A lease is granted: one credit less. Returns the session's id, its node and the lease's position with it.
-    pub(super) fn use_credit(&mut self, number: u32, job: u32) -> (SessionId, NodeId, u32) {
-        self.change_session(number, |session| session.row.granted_total += 1);
+    /// A lease is granted: its slots are free no longer. Returns the session's id, its node and the lease's position with it.
+    pub(super) fn use_credit(&mut self, number: u32, job: u32, slots: u32) -> (SessionId, NodeId, u32) {
+        let taken = if self.has(Defect::SlotsNotCounted) {
+            1
+        } else {
+            u64::from(slots)
+        };
+        self.change_session(number, |session| {
+            session.row.granted_total += taken;
+            session.held += u64::from(slots);
+        });
         let session = &mut self.sessions[number];
         session.leases.push(job);
         (
@@ -215,10 +226,18 @@ impl Core {
             && !self.sessions[number].row.quiet
             && !self.has(Defect::QuietIgnored)
         {
-            self.change_session(number, |session| session.row.quiet = true);
+            self.make_quiet(number);
             self.note_session(Effect::Quiet, id, 0);
         }
         Reply::Done
+    }
+
+    /// No new leases for it, and none that it gathers slots for.
+    fn make_quiet(&mut self, number: u32) {
+        if self.sessions[number].row.gathers.is_some() {
+            self.end_gather(self.sessions[number].class);
+        }
+        self.change_session(number, |session| session.row.quiet = true);
     }
 
     pub(super) fn vouch(&mut self, sessions: Vec<SessionId>) -> Reply {
@@ -244,7 +263,7 @@ impl Core {
             return Reply::Done;
         };
         // No new leases for it while its own are taken back.
-        self.change_session(number, |session| session.row.quiet = true);
+        self.make_quiet(number);
         let mut leases: Vec<_> = self.sessions[number]
             .leases
             .iter()

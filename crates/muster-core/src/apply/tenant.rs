@@ -1,4 +1,4 @@
-//! Settings of tenants and queues.
+//! Settings of tenants.
 
 use super::out_of_range;
 use super::quota::{check_rate, converted};
@@ -8,7 +8,7 @@ use crate::hash::{Effect, text};
 use crate::ids::Name;
 use crate::reply::{Refusal, Reply};
 
-const WEIGHT_MAX: u32 = 10_000;
+pub(super) const WEIGHT_MAX: u32 = 10_000;
 const PAYLOAD_MAX: u32 = 8 << 20;
 const AGING_MAX: u64 = 31 * 24 * 3_600_000;
 
@@ -51,35 +51,6 @@ impl Core {
                 }
             }
         }
-    }
-
-    pub(super) fn pause_queue(
-        &mut self,
-        tenant: Name,
-        queue: Name,
-        paused: bool,
-        note: Name,
-    ) -> Result<Reply, Refusal> {
-        let tenant = self.tenant_number(&tenant)?;
-        let number = self.queue_number(tenant, &queue);
-        let gate = self.queues[number].gate;
-        let was_closed = self.is_closed(gate);
-        let state = &mut self.queues[number];
-        let was_paused = std::mem::replace(&mut state.paused, paused);
-        state.note = if paused { note } else { "".into() };
-        let digest = text(&state.note) ^ u64::from(paused);
-        self.effects
-            .note(Effect::QueueSet, u64::from(tenant) ^ text(&queue), digest);
-        self.dirty.queues.mark((tenant, queue), paused);
-        // A paused queue is a closed gate: its lanes are parked as they are refused.
-        match (was_paused, paused) {
-            (false, true) => self.limited += 1,
-            (true, false) => self.limited -= 1,
-            _ => {}
-        }
-        self.follow_gate(gate, was_closed);
-        self.release_queue(number);
-        Ok(Reply::Done)
     }
 }
 

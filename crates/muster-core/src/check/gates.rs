@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{holds, same};
+use crate::class::Place;
 use crate::core::Core;
 use crate::gate::{CLUSTER, Gate, NOBODY};
 use crate::job::JobState;
@@ -88,7 +89,7 @@ impl Core {
 
     /// Every parked lane is in the room of one of its gates, which refuses it, or another stands for it.
     pub(super) fn check_rooms(&self) -> Result<(), String> {
-        let mut rooms: BTreeMap<(u32, u32), BTreeSet<_>> = BTreeMap::new();
+        let mut rooms: BTreeMap<(u32, Place), BTreeSet<_>> = BTreeMap::new();
         let mut never: BTreeMap<u32, BTreeSet<u32>> = BTreeMap::new();
         for (number, lane) in self.lanes.iter() {
             match lane.stand {
@@ -101,7 +102,10 @@ impl Core {
                         "a lane that nobody serves is parked".to_owned()
                     })?;
                     for class in &lane.classes {
-                        rooms.entry((gate, *class)).or_default().insert((turn, number));
+                        rooms
+                            .entry((gate, (*class, lane.slots, lane.line)))
+                            .or_default()
+                            .insert((turn, number));
                     }
                 }
                 Stand::Never(gate) => {
@@ -119,9 +123,9 @@ impl Core {
         for (number, gate) in self.gates.iter() {
             let counted = never.remove(&number).unwrap_or_default();
             same(&format!("too costly at {}", called(gate)), &gate.room.never, &counted)?;
-            for class in gate.room.classes() {
-                let waiting: BTreeSet<_> = gate.room.lanes(class).collect();
-                let counted = rooms.remove(&(number, class)).unwrap_or_default();
+            for place in gate.room.places() {
+                let waiting: BTreeSet<_> = gate.room.lanes(place).collect();
+                let counted = rooms.remove(&(number, place)).unwrap_or_default();
                 same(&format!("waiting at {}", called(gate)), &waiting, &counted)?;
                 if self.is_closed(number) {
                     continue;
@@ -131,7 +135,8 @@ impl Core {
                     lane.stand == Stand::Shown
                         && lane.head.is_some()
                         && lane.head <= first
-                        && lane.classes.contains(&class)
+                        && lane.classes.contains(&place.0)
+                        && (lane.slots, lane.line) == (place.1, place.2)
                         && self.gates_of(lane).any(|(own, _)| own == number)
                 });
                 holds(stands_for, || {

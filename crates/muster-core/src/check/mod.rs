@@ -88,6 +88,9 @@ impl Core {
                 && route.version == spec.schema_version
                 && route.labels == spec.options.required_labels
                 && route.preferred == spec.options.preferred_labels
+                && route.slots == spec.options.slots
+                && lane.slots == spec.options.slots
+                && lane.line == self.line_of(lane.queue)
                 && lane.limits == spec.options.limits
                 && tenant.row.name == spec.tenant;
             holds(alike, || format!("job {id} is in another's lane"))?;
@@ -195,6 +198,12 @@ impl Core {
                 tenant.live.total(),
             )?;
             named += tenant.queues.len();
+            let queues = tenant
+                .queues
+                .iter()
+                .filter(|(_, queue)| self.queues[**queue].weight != 0);
+            let weighted: BTreeMap<_, _> = queues.map(|(name, queue)| (name.clone(), *queue)).collect();
+            same(&format!("queues of {name:?} with weights"), &tenant.weighted, &weighted)?;
         }
         same("queues", self.queues.len(), named)?;
         for (number, queue) in self.queues.iter() {

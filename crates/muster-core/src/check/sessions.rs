@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{holds, same};
+use crate::class::Gather;
 use crate::core::Core;
 use crate::gate::CLUSTER;
 use crate::lane::Stand;
 use crate::route::matches;
-use crate::row::FleetKey;
+use crate::row::{FleetKey, LineRow};
 
 impl Core {
     pub(super) fn check_sessions(&self) -> Result<(), String> {
@@ -25,6 +26,14 @@ impl Core {
                 let place = run.map(|run| (run.session, run.held, run.holder));
                 same("a lease in its session", place, Some((number, held as u32, id)))?;
             }
+            let slots = session
+                .leases
+                .iter()
+                .map(|job| u64::from(self.jobs[*job].spec.options.slots));
+            same("slots that a session's jobs take", session.held, slots.sum())?;
+            holds(session.held <= row.granted_total, || {
+                format!("session {:032x} runs more than it was granted", id.0)
+            })?;
             leases += session.leases.len() as u64;
         }
         same("leases", leases, self.live.running)?;
@@ -44,7 +53,7 @@ impl Core {
             same("sessions of a class", class.sessions as usize, sessions().count())?;
             let ready: BTreeSet<_> = sessions().filter_map(|(at, session)| session.ready(at)).collect();
             same("ready sessions", &class.ready, &ready)?;
-            let mut heads: BTreeMap<u32, BTreeSet<_>> = BTreeMap::new();
+            let mut heads: BTreeMap<u32, BTreeMap<(u32, u32), BTreeSet<_>>> = BTreeMap::new();
             let fleet = self.fleets.get(&class.fleet);
             holds(fleet.is_some_and(|fleet| fleet.classes.contains(&number)), || {
                 "a class is not in its fleet".to_owned()
@@ -54,36 +63,63 @@ impl Core {
                 let serves = matches(&class.what, route) && class.accepts(&self.tenants[lane.tenant as usize].row.name);
                 same("a lane's class", lane.classes.contains(&number), serves)?;
                 if let (Some(turn), true, Stand::Shown) = (lane.head, serves, lane.stand) {
-                    heads.entry(lane.tenant).or_default().insert((turn, at));
+                    let shelf = heads.entry(lane.slots).or_default();
+                    shelf.entry((lane.tenant, lane.line)).or_default().insert((turn, at));
                 }
             }
-            let runnable: BTreeSet<(u64, u32)> = heads
-                .keys()
-                .filter(|tenant| self.tenant_is_open(**tenant))
-                .map(|tenant| (self.tenants[*tenant as usize].tag(class.fleet), *tenant))
-                .collect();
-            same("runnable tenants", &class.runnable, &runnable)?;
-            let kept: BTreeMap<_, _> = class
-                .heads
-                .iter()
-                .map(|(tenant, heads)| (*tenant, heads.clone()))
-                .collect();
-            for tenant in kept.keys() {
-                let listed = self.tenants[*tenant as usize].classes.contains(&number);
-                holds(listed, || "a tenant does not know its class".to_owned())?;
+            for shelf in &class.shelves {
+                let heads = heads.remove(&shelf.slots).unwrap_or_default();
+                holds(shelf.slots == 1 || !heads.is_empty(), || {
+                    "nothing stands on a shelf".to_owned()
+                })?;
+                let runnable: BTreeSet<(u64, u32)> = heads
+                    .keys()
+                    .map(|(tenant, _)| tenant)
+                    .filter(|tenant| self.tenant_is_open(**tenant))
+                    .map(|tenant| (self.tenants[*tenant as usize].tag(class.fleet), *tenant))
+                    .collect();
+                same("runnable tenants", &shelf.runnable, &runnable)?;
+                let kept: BTreeMap<_, _> = shelf.heads.iter().map(|(line, heads)| (*line, heads.clone())).collect();
+                for (tenant, line) in kept.keys() {
+                    let listed = self.tenants[*tenant as usize]
+                        .places
+                        .contains(&(number, shelf.slots, *line));
+                    holds(listed, || "a tenant does not know its class".to_owned())?;
+                }
+                same("shown lanes by tenant", kept, heads)?;
             }
-            same("shown lanes by tenant", kept, heads)?;
+            holds(heads.is_empty(), || "a shelf is missing".to_owned())?;
+            let gathers = |(at, session): (u32, &crate::session::Session)| {
+                let row = session.row.gathers?;
+                Some(Gather {
+                    session: at,
+                    tenant: (row.tenant.0 - 1) as u32,
+                    slots: row.slots,
+                })
+            };
+            let gather: Vec<_> = sessions().filter_map(gathers).collect();
+            let kept: Vec<_> = class.gather.into_iter().collect();
+            same("the session that gathers slots", kept, gather)?;
+            same(
+                "classes that gather slots",
+                self.gathering.contains(&number),
+                class.gather.is_some(),
+            )?;
             let hot = self.hot.contains(&number);
             same("a class's mark", class.hot, hot)?;
-            holds(!class.assignable() || hot || self.is_closed(CLUSTER), || {
+            holds(!self.is_assignable(number) || hot || self.is_closed(CLUSTER), || {
                 "a class with work and room is not on the list".to_owned()
             })?;
         }
-        let known: usize = self.tenants.iter().map(|tenant| tenant.classes.len()).sum();
+        let known: usize = self.tenants.iter().map(|tenant| tenant.places.len()).sum();
         same(
-            "classes of tenants",
+            "places of tenants",
             known,
-            self.classes.iter().map(|(_, class)| class.heads.len()).sum(),
+            self.classes
+                .iter()
+                .flat_map(|(_, class)| &class.shelves)
+                .map(|shelf| shelf.heads.len())
+                .sum(),
         )
     }
 
@@ -141,6 +177,11 @@ impl Core {
                 holds(share.active > 0 || share.row.owed == 0, || {
                     format!("{name:?} is owed something where it does not compete")
                 })?;
+                let known = |line: &LineRow| line.queue.is_empty() || tenant.weighted.contains_key(&line.queue);
+                let lines = share.row.lines.is_sorted_by(|a, b| a.queue < b.queue)
+                    && share.row.lines.iter().all(known)
+                    && (share.active > 0 && !tenant.weighted.is_empty() || share.row.lines.is_empty());
+                holds(lines, || format!("the lines of {name:?} are {:?}", share.row))?;
             }
         }
         holds(active.is_empty(), || format!("tenants without shares: {active:?}"))

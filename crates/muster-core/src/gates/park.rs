@@ -31,7 +31,9 @@ impl Core {
         match stand {
             Stand::Parked(gate) => {
                 for class in &lane.classes {
-                    self.gates[gate].room.insert(*class, turn, number);
+                    self.gates[gate]
+                        .room
+                        .insert((*class, lane.slots, lane.line), turn, number);
                 }
             }
             Stand::Never(gate) => {
@@ -50,7 +52,9 @@ impl Core {
             Stand::Shown => return,
             Stand::Parked(gate) => {
                 for class in &lane.classes {
-                    self.gates[gate].room.remove(*class, turn, number);
+                    self.gates[gate]
+                        .room
+                        .remove((*class, lane.slots, lane.line), turn, number);
                 }
             }
             Stand::Never(gate) => {
@@ -63,15 +67,15 @@ impl Core {
         }
     }
 
-    /// If the gate is open, shows the first lane of each class that waits there.
+    /// If the gate is open, shows the first lane of each place that waits there.
     pub(crate) fn refill(&mut self, number: u32) {
         let room = &self.gates[number].room;
         if room.is_empty() || self.is_closed(number) {
             return;
         }
-        // From the last on, since a class whose last lane goes is replaced by the last class. One that is met twice shows
+        // From the last on, since a place whose last lane goes is replaced by the last place. One that is met twice shows
         // a lane more than need be, which does no harm.
-        for at in (0..room.classes_len()).rev() {
+        for at in (0..room.places_len()).rev() {
             if let Some((_, lane)) = self.gates[number].room.first_of(at) {
                 self.show(lane);
             }

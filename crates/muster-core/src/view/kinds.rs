@@ -70,6 +70,7 @@ impl Core {
                 kind: route.kind.clone(),
                 schema_version: route.version,
                 labels: route.labels.clone(),
+                slots: route.slots,
             };
             let group = groups.entry(what.clone()).or_insert_with(|| {
                 left = left.saturating_sub(self.classes.len());

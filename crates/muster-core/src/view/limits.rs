@@ -124,8 +124,8 @@ impl Core {
         let now = self.meta.now;
         let lanes: BTreeSet<(Turn, u32)> = gate
             .room
-            .classes()
-            .flat_map(|class| gate.room.lanes(class).take(LANES_MAX))
+            .places()
+            .flat_map(|place| gate.room.lanes(place).take(LANES_MAX))
             .collect();
         let never = gate.room.never.iter().take(LANES_MAX).copied();
         Some(LimiterView {

@@ -81,6 +81,7 @@ impl Core {
             name: queue.name.clone(),
             paused: queue.paused,
             note: queue.note.clone(),
+            weight: queue.weight,
             live: queue.live,
             oldest_available_at: lanes().filter_map(crate::lane::Lane::oldest).min().unwrap_or(0),
             unroutable: lanes()

@@ -56,6 +56,7 @@ impl Bench {
                     max_version: 1,
                 }],
                 labels: vec![],
+                slots: 16,
             },
             ttl: 10_000,
             proposed_after: 0,

@@ -13,6 +13,7 @@ mod checkers;
 mod effort;
 mod facts;
 mod fairness;
+mod ideal;
 mod model;
 mod priority;
 mod resolve;

@@ -71,6 +71,7 @@ fn starts(arrivals: &[Arrival], aging: Millis) -> Vec<usize> {
                 max_version: 1,
             }],
             labels: vec![],
+            slots: 1,
         },
         ttl: 10_000,
         proposed_after: 0,

@@ -61,6 +61,7 @@ fn class(number: usize) -> WorkerClass {
         queues: vec![],
         kinds: kinds(&KINDS, 1, 2),
         labels: vec![],
+        slots: 4,
     };
     match number {
         0 => all,
@@ -71,6 +72,7 @@ fn class(number: usize) -> WorkerClass {
         2 => WorkerClass {
             queues: vec![name("me*")],
             kinds: kinds(&["resize", "send"], 1, 1),
+            slots: 2,
             ..all
         },
         3 => WorkerClass {
@@ -277,6 +279,7 @@ impl Resolver {
                 required_labels: if job.labelled { vec![label()] } else { vec![] },
                 limits: limits(job),
                 preferred_labels: if job.prefers { vec![label()] } else { vec![] },
+                slots: job.slots,
             },
             ordering: job.ordering.map(|(key, strict)| OrderingKey {
                 key: name(ORDERING_KEYS[key]),
@@ -496,6 +499,11 @@ impl Resolver {
                     key: hold.group.key.clone(),
                 })
             }
+            Act::Weigh { tenant, queue, weight } => self.request(Command::SetQueueWeight {
+                tenant: name(TENANTS[*tenant]),
+                queue: name(QUEUES[*queue]),
+                weight: *weight,
+            }),
             Act::Pause { tenant, queue, paused } => self.request(Command::PauseQueue {
                 tenant: name(TENANTS[*tenant]),
                 queue: name(QUEUES[*queue]),

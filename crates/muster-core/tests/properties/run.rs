@@ -214,7 +214,9 @@ impl Run {
         }
         self.model.settle(&self.core)?;
         self.events(&applied)?;
+        self.model.take_gathers(&self.core);
         self.model.work_is_conserved(self.core.next_due())?;
+        self.model.wide_jobs_come_to_their_turn()?;
         self.model.note_shut();
         self.timers(commands.last())?;
         self.model.compare(&self.core)?;

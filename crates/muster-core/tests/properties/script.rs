@@ -44,6 +44,7 @@ pub struct Job {
     pub key: Option<u8>,
     pub seed: u64,
     pub cost: u32,
+    pub slots: u32,
     /// Limit keys by number, with costs.
     pub limit_keys: Vec<(usize, u32)>,
     /// Ordering key by number, and whether it is strict.
@@ -133,6 +134,11 @@ pub enum Act {
         queue: usize,
         paused: bool,
     },
+    Weigh {
+        tenant: usize,
+        queue: usize,
+        weight: u32,
+    },
     PauseKind {
         tenant: usize,
         kind: usize,
@@ -160,7 +166,11 @@ fn job() -> impl Strategy<Value = Job> {
         prop_oneof![4 => Just(0u64), 1 => 1..30_000u64],
     );
     let rest = (
-        (prop::bool::weighted(0.15), prop::bool::weighted(0.2)),
+        (
+            prop::bool::weighted(0.15),
+            prop::bool::weighted(0.2),
+            prop_oneof![4 => Just(1u32), 1 => 2..5u32],
+        ),
         prop::option::weighted(0.2, 0..6u8),
         any::<u64>(),
         prop_oneof![4 => Just(1u32), 1 => 1..5u32],
@@ -181,6 +191,7 @@ fn job() -> impl Strategy<Value = Job> {
         expires: budget.3,
         labelled: rest.0.0,
         prefers: rest.0.1,
+        slots: rest.0.2,
         key: rest.1,
         seed: rest.2,
         cost: rest.3,
@@ -232,6 +243,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0..3usize, 0..3usize).prop_map(|(tenant, key)| Act::OpenKey { tenant, key }),
         1 => pick().prop_map(Act::ReleaseOrder),
         1 => (0..3usize, 0..2usize, any::<bool>()).prop_map(|(tenant, queue, paused)| Act::Pause { tenant, queue, paused }),
+        1 => (0..3usize, 0..2usize, prop_oneof![1 => Just(0u32), 2 => 1..400u32])
+            .prop_map(|(tenant, queue, weight)| Act::Weigh { tenant, queue, weight }),
         1 => (0..3usize, 0..3usize, any::<bool>())
             .prop_map(|(tenant, kind, paused)| Act::PauseKind { tenant, kind, paused }),
         2 => (vec(pick(), 1..4), 0..5usize, prop::bool::weighted(0.1))

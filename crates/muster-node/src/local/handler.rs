@@ -183,7 +183,7 @@ impl EmbeddedWorker {
         let kinds = self.handlers.keys().map(|kind| &**kind);
         WorkerDefinition {
             name: self.name.clone(),
-            class: worker_class(&self.tenants, &self.queues, kinds),
+            class: worker_class(&self.tenants, &self.queues, kinds, self.concurrency),
             concurrency: self.concurrency,
             handler: Arc::new(ByKind(self.handlers.clone())),
         }
@@ -230,7 +230,12 @@ pub(crate) struct WorkerDefinition {
     pub handler: Arc<dyn Handler>,
 }
 
-pub(crate) fn worker_class<'a>(tenants: &[Name], queues: &[Name], kinds: impl Iterator<Item = &'a str>) -> WorkerClass {
+pub(crate) fn worker_class<'a>(
+    tenants: &[Name],
+    queues: &[Name],
+    kinds: impl Iterator<Item = &'a str>,
+    slots: u32,
+) -> WorkerClass {
     let sorted = |names: &[Name]| {
         let mut names = names.to_vec();
         names.sort();
@@ -251,5 +256,6 @@ pub(crate) fn worker_class<'a>(tenants: &[Name], queues: &[Name], kinds: impl It
         queues: sorted(queues),
         kinds,
         labels: Vec::new(),
+        slots,
     }
 }

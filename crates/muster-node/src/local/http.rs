@@ -119,7 +119,12 @@ impl HttpWorkerOptions {
         })?;
         Ok(WorkerDefinition {
             name: self.name.clone(),
-            class: worker_class(&self.tenants, &self.queues, self.kinds.iter().map(|kind| &**kind)),
+            class: worker_class(
+                &self.tenants,
+                &self.queues,
+                self.kinds.iter().map(|kind| &**kind),
+                self.concurrency,
+            ),
             concurrency: self.concurrency,
             handler: Arc::new(handler),
         })

@@ -81,6 +81,8 @@ struct Open {
 
 struct Running {
     job: JobId,
+    /// Slots that it takes.
+    slots: u32,
     cancel: CancellationToken,
     _task: OwnedTask,
 }
@@ -258,7 +260,9 @@ impl WorkerState {
                         running.cancel.cancel();
                     }
                 }
-                StopReason::LeaseLost => freed += u32::from(session.running.remove(&stop.lease).is_some()),
+                StopReason::LeaseLost => {
+                    freed += session.running.remove(&stop.lease).map_or(0, |running| running.slots);
+                }
             }
         }
         if freed > 0 {
@@ -289,7 +293,7 @@ impl WorkerState {
         };
         self.say(SessionInput {
             reports: vec![report],
-            credits: 1,
+            credits: running.slots,
             ..SessionInput::default()
         })
         .await;
@@ -360,6 +364,7 @@ fn start(handler: &Arc<dyn Handler>, job: &Assignment, worker: ActorRef<WorkerMs
     });
     Running {
         job: job.spec.id,
+        slots: job.spec.options.slots,
         cancel,
         _task: task,
     }

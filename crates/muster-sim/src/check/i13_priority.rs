@@ -13,8 +13,8 @@ const LEVELS: usize = Priority::ALL.len();
 const AGING: u64 = 30_000;
 
 type Labels = Vec<(Name, Name)>;
-/// What decides who may start a job: tenant, queue, kind, version, labels, cost, limit keys.
-type Alike = (Name, Name, Name, u32, [Labels; 2], u32, Vec<(Name, u32)>);
+/// What decides who may start a job: tenant, queue, kind, version, labels, cost and slots, limit keys.
+type Alike = (Name, Name, Name, u32, [Labels; 2], [u32; 2], Vec<(Name, u32)>);
 /// When it became available, in which place it was accepted.
 type Place = (u64, u64);
 
@@ -94,7 +94,7 @@ impl Lines {
             job.kind.clone(),
             job.version,
             [job.required_labels.clone(), job.preferred_labels.clone()],
-            job.claims.cost,
+            [job.claims.cost, job.slots],
             job.claims.limit_keys.clone(),
         );
         let next = self.all.len();

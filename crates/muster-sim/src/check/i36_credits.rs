@@ -1,5 +1,5 @@
-//! I36: no session holds more attempts than it has made room for, and none gets one after it asked for no more or was over.
-//! From inside, at every grant.
+//! I36: no session holds attempts of more slots than it has made room for, and none gets one after it asked for no more or
+//! was over. From inside, at every grant.
 
 use std::collections::HashMap;
 
@@ -19,9 +19,14 @@ pub(super) fn check(facts: &Facts, findings: &mut Findings) {
         return;
     }
     let mut sessions: HashMap<Id, Session, Fast> = HashMap::default();
+    // Jobs that take more than one.
+    let mut wide: HashMap<Id, u32, Fast> = HashMap::default();
     for (index, entry) in &facts.entries {
         for effect in &entry.effects {
             match effect {
+                Effect::Accepted(accepted) if accepted.slots > 1 => {
+                    wide.insert(accepted.job, accepted.slots);
+                }
                 Effect::SessionOpened { session, .. } => {
                     sessions.entry(*session).or_default();
                 }
@@ -47,7 +52,7 @@ pub(super) fn check(facts: &Facts, findings: &mut Findings) {
                         });
                         continue;
                     };
-                    known.granted += 1;
+                    known.granted += u64::from(wide.get(job).copied().unwrap_or(1));
                     if known.quiet {
                         findings.refuse([entry.line], || {
                             format!("job {job} is granted at index {index} to session {session}, which wants no more")
@@ -56,7 +61,7 @@ pub(super) fn check(facts: &Facts, findings: &mut Findings) {
                     if known.granted > known.total {
                         let (granted, total) = (known.granted, known.total);
                         findings.refuse([entry.line], || {
-                            format!("job {job} at index {index} is number {granted} of session {session}, which made room for {total}")
+                            format!("with job {job} at index {index} session {session} got {granted} slots, and made room for {total}")
                         });
                     }
                 }
@@ -79,6 +84,14 @@ mod tests {
                 &|history| {
                     let grants = vec![granted(id(9), 20 << 24, 1), granted(id(10), 20 << 24 | 1, 1)];
                     history.push(applied(20, grants));
+                },
+                &|history| {
+                    // One job that takes both.
+                    let Effect::Accepted(mut wide) = accepted(id(9), 0) else {
+                        return;
+                    };
+                    wide.slots = 3;
+                    history.push(applied(20, vec![Effect::Accepted(wide), granted(id(9), 20 << 24, 1)]));
                 },
                 &|history| {
                     let session = SESSION;

@@ -356,6 +356,8 @@ impl World<'_> {
                 },
                 limits: job_limits(rng),
                 preferred_labels: preferred(rng),
+                // Some take more, at most as many as the smallest worker has.
+                slots: 1 + (mix(id.0 as u64) % 16).saturating_sub(12) as u32,
             },
             ordering: ordering(rng),
             metadata: Vec::new(),

@@ -74,9 +74,10 @@ impl Chosen {
 
 #[cfg(feature = "seeded-bugs")]
 impl Chosen {
-    /// All bugs, one by one.
+    /// All bugs that a history can show, one by one. The others are found by the property tests of the core.
     pub fn all() -> impl Iterator<Item = Self> {
-        let core = muster_core::Defect::ALL.iter().map(|defect| Self::of_core(*defect));
+        let core = muster_core::Defect::ALL.iter().filter(|defect| !defect.is_of_shares());
+        let core = core.map(|defect| Self::of_core(*defect));
         let log = LogDefect::ALL.into_iter().map(|defect| Self {
             core: None,
             log: Some(defect),

@@ -23,6 +23,8 @@ struct Run {
     job: JobId,
     /// Its limit keys.
     keys: Vec<Name>,
+    /// Slots that it takes.
+    slots: u64,
     began: Micros,
     /// Its end; `None` while it runs.
     outcome: Option<AttemptOutcome>,
@@ -71,8 +73,11 @@ impl World<'_> {
     /// Makes the workers and lets them connect.
     pub(crate) fn hire(&mut self) {
         for number in 0..WORKERS {
-            let class = class(number);
             let capacity = 4 + 4 * (number as u64 % 3);
+            let class = WorkerClass {
+                slots: capacity as u32,
+                ..class(number)
+            };
             self.workers.push(Worker {
                 name: format!("worker-{number}").into(),
                 class,
@@ -183,8 +188,9 @@ impl World<'_> {
         }
         worker.opened = true;
         // What still runs from an earlier session takes room until it ends.
-        let running = worker.runs.values().filter(|run| run.outcome.is_none()).count() as u64;
-        worker.credit_total = worker.capacity.saturating_sub(running);
+        let running = worker.runs.values().filter(|run| run.outcome.is_none());
+        let taken = running.map(|run| run.slots).sum();
+        worker.credit_total = worker.capacity.saturating_sub(taken);
         self.send_credits(number);
     }
 
@@ -225,6 +231,7 @@ impl World<'_> {
                     .iter()
                     .map(|key| key.key.clone())
                     .collect(),
+                slots: u64::from(assignment.spec.options.slots),
                 began: self.now,
                 outcome: None,
                 reports: 0,
@@ -261,7 +268,7 @@ impl World<'_> {
         };
         let mut rng = Rng::new(mix(self.options.seed ^ fence ^ 0xe4d));
         run.outcome = Some(given.unwrap_or_else(|| outcome(&mut rng, &run.keys)));
-        let job = run.job;
+        let (job, slots) = (run.job, run.slots);
         let highest = self.resource.entry(job).or_insert(0);
         let accepted = fence >= *highest;
         *highest = (*highest).max(fence);
@@ -273,7 +280,7 @@ impl World<'_> {
                 accepted,
             })
         });
-        self.free_slot(number);
+        self.free_slots(number, slots);
         let mut wait = 0;
         if self.weather.late_report > 0 && rng.percent(30) {
             self.effect(FaultKind::LateReport);
@@ -287,10 +294,12 @@ impl World<'_> {
         }
     }
 
-    /// Room for one more.
-    fn free_slot(&mut self, number: usize) {
+    /// What an attempt took is free again.
+    fn free_slots(&mut self, number: usize, slots: u64) {
         let worker = &mut self.workers[number];
-        worker.credit_total += u64::from(worker.opened);
+        if worker.opened {
+            worker.credit_total += slots;
+        }
     }
 
     fn send_report(&mut self, number: usize, fence: u64) {
@@ -361,17 +370,17 @@ impl World<'_> {
 
     fn stop(&mut self, number: usize, fence: u64, cancel: bool) {
         let mut rng = Rng::new(mix(self.options.seed ^ fence ^ 0x5709));
-        let running = self.workers[number]
-            .runs
-            .get(&fence)
-            .is_some_and(|run| run.outcome.is_none());
-        if !running || rng.percent(30) {
+        let run = self.workers[number].runs.get(&fence);
+        let Some(slots) = run.filter(|run| run.outcome.is_none()).map(|run| run.slots) else {
+            return;
+        };
+        if rng.percent(30) {
             return;
         }
         if cancel {
             self.done(number, fence, Some(AttemptOutcome::Cancelled));
         } else {
-            self.free_slot(number);
+            self.free_slots(number, slots);
             self.workers[number].runs.remove(&fence);
         }
     }
@@ -502,6 +511,7 @@ fn class(number: usize) -> WorkerClass {
         queues: vec![],
         kinds,
         labels: vec![],
+        slots: 1,
     };
     match number {
         3 => WorkerClass {

@@ -108,6 +108,7 @@ impl Builder<'_> {
                 max_version: 1,
             }],
             labels: vec![("zone".into(), "a".into())],
+            slots: 9,
         };
         self.apply(vec![
             Command::Bootstrap {

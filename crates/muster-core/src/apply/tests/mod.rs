@@ -3,11 +3,13 @@
 mod explain;
 mod kinds;
 mod limits;
+mod lines;
 mod orders;
 mod priorities;
 mod quotas;
 mod sessions;
 mod shares;
+mod slots;
 
 use crate::testing::*;
 use crate::*;

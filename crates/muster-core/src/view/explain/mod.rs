@@ -33,6 +33,7 @@ impl Core {
             holder: job.run.as_ref().and_then(|run| self.holder(run.session)),
             position: self.lane_position(number),
             share: self.share_view(job.lane),
+            gatherer: self.gatherer_for(number),
             workers,
             expected_start: self.expected_start(number, &workers),
         })
@@ -45,6 +46,22 @@ impl Core {
             worker: spec.worker.clone(),
             node: spec.node,
         })
+    }
+
+    /// Who gathers slots for jobs like this one, of its tenant. By description, since numbers of classes differ.
+    fn gatherer_for(&self, number: u32) -> Option<Holder> {
+        let job = &self.jobs[number];
+        let lane = &self.lanes[job.lane];
+        if job.state != JobState::Available || lane.slots == 1 {
+            return None;
+        }
+        let classes = lane.classes.iter().map(|class| &self.classes[*class]);
+        let gathers = classes.filter_map(|class| {
+            let gather = class.gather?;
+            let own = gather.tenant == lane.tenant && gather.slots == lane.slots;
+            own.then_some((&class.what, gather.session))
+        });
+        gathers.min().and_then(|(_, session)| self.holder(session))
     }
 
     fn wait_reasons(&self, number: u32, workers: &WorkerMatch) -> Vec<WaitReason> {
@@ -67,7 +84,7 @@ impl Core {
         let mut refusing = self.refusing_gates(job);
         refusing.retain(|reason| may_start || lasts(reason));
         reasons.extend(refusing);
-        if may_start && workers.accept > 0 && workers.free == 0 {
+        if may_start && workers.accept > 0 && workers.most_free < u64::from(job.spec.options.slots) {
             reasons.push(WaitReason::NoSlot);
         }
         reasons

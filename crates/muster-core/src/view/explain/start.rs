@@ -36,7 +36,7 @@ impl Core {
             JobState::Scheduled | JobState::Retrying => (false, job.available_at.max(self.meta.now)),
             _ => return None,
         };
-        if workers.free == 0 || self.order_wait(number).is_some() {
+        if workers.most_free < u64::from(self.lanes[job.lane].slots) || self.order_wait(number).is_some() {
             return None;
         }
         let before = self.lane_position(number).map_or(0, |position| position.before);
@@ -79,8 +79,8 @@ impl Core {
         let turn = turn(job, aging);
         let in_room = gate
             .room
-            .classes()
-            .flat_map(|class| gate.room.lanes(class).take(LOOK_MAX));
+            .places()
+            .flat_map(|place| gate.room.lanes(place).take(LOOK_MAX));
         let mut lanes: BTreeSet<u32> = in_room.take(LOOK_MAX).map(|(_, lane)| lane).collect();
         lanes.insert(job.lane);
         let (mut waiting, mut tokens) = (0, 0_u64);

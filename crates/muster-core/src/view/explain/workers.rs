@@ -1,8 +1,11 @@
 //! Who could run a job, and where its tenant stands before them.
 
+use std::collections::BTreeSet;
+
 use super::LOOK_MAX;
 use crate::core::Core;
 use crate::explain::{ShareView, WorkerMatch};
+use crate::lane::{COMMON, Lane};
 use crate::route::{Fit, fit};
 
 impl Core {
@@ -23,7 +26,8 @@ impl Core {
                 (Fit::Queue, &mut found.queue),
                 (Fit::Kind, &mut found.kind),
                 (Fit::Version, &mut found.version),
-                (Fit::Labels, &mut found.accept),
+                (Fit::Labels, &mut found.labels),
+                (Fit::Slots, &mut found.accept),
             ] {
                 if fit >= needed {
                     *count += sessions;
@@ -37,10 +41,25 @@ impl Core {
             if lane.classes.contains(&session.class) {
                 found.quiet += u64::from(session.row.quiet);
                 found.running += session.leases.len() as u64;
-                found.free += session.free();
+                let free = session.free();
+                found.free += free;
+                // What a session gathers is for the job that it gathers for.
+                if session.row.gathers.is_none() {
+                    found.most_free = found.most_free.max(free);
+                }
             }
         }
         found
+    }
+
+    /// The weight of a lane's line, and the sum of those of all lines that compete with it.
+    fn line_share(&self, lane: &Lane) -> (u32, u64) {
+        let queues = self.tenants[lane.tenant as usize].weighted.values().copied();
+        let waiting = queues
+            .chain([COMMON])
+            .filter(|line| *line == lane.line || self.waiting_in(lane.tenant, *line) > 0);
+        let weights = waiting.map(|line| u64::from(self.line_weight(line))).sum();
+        (self.line_weight(lane.line), weights)
     }
 
     pub(super) fn share_view(&self, lane: u32) -> Option<ShareView> {
@@ -51,16 +70,27 @@ impl Core {
         let tenant = &self.tenants[lane.tenant as usize];
         let weight = tenant.row.settings.weight;
         let own = (tenant.tag(class.fleet), lane.tenant);
-        let competes = class.runnable.contains(&own);
-        let others = class.runnable.iter().filter(|other| **other != own);
-        let few = class.runnable.len() <= LOOK_MAX;
+        let mut shelves = class.shelves.iter();
+        let first = shelves.next()?;
+        // Most jobs take one slot. Tenants that have wider ones only come on top.
+        let wider: BTreeSet<(u64, u32)> = shelves
+            .flat_map(|shelf| &shelf.runnable)
+            .filter(|other| !first.runnable.contains(other))
+            .copied()
+            .collect();
+        let runnable = || first.runnable.iter().chain(&wider);
+        let competes = first.runnable.contains(&own) || wider.contains(&own);
+        let few = first.runnable.len() + wider.len() <= LOOK_MAX;
+        let others = runnable().filter(|other| **other != own);
         let weights = others.map(|(_, other)| u64::from(self.tenants[*other as usize].row.settings.weight));
-        let before = class.runnable.range(..own).take(LOOK_MAX + 1).count();
+        let before = |runnable: &BTreeSet<(u64, u32)>| runnable.range(..own).take(LOOK_MAX + 1).count();
+        let before = before(&first.runnable) + before(&wider);
         Some(ShareView {
             weight,
-            tenants: class.runnable.len() as u64 + u64::from(!competes),
+            tenants: (first.runnable.len() + wider.len()) as u64 + u64::from(!competes),
             weights: few.then(|| weights.sum::<u64>() + u64::from(weight)),
             before: (before <= LOOK_MAX).then_some(before as u64),
+            line: (!tenant.weighted.is_empty()).then(|| self.line_share(lane)),
         })
     }
 }

@@ -81,6 +81,7 @@ impl Model {
                     spec: (**spec).clone(),
                     credits: 0,
                     granted: 0,
+                    gathers: None,
                     quiet: false,
                     open: true,
                     vouched_at: self.now,
@@ -148,6 +149,21 @@ impl Model {
                 self.paused.retain(|other| *other != queue);
                 if *paused {
                     self.paused.push(queue);
+                }
+                expect(*reply == Reply::Done, "Done", reply)
+            }
+            Command::SetQueueWeight { tenant, queue, weight } => {
+                if self.tenant(tenant).is_none() {
+                    return expect(
+                        matches!(reply, Reply::Refused(Refusal::UnknownTenant(_))),
+                        "UnknownTenant",
+                        reply,
+                    );
+                }
+                let queue = (tenant.clone(), queue.clone());
+                self.weights.retain(|(other, _)| *other != queue);
+                if *weight > 0 {
+                    self.weights.push((queue, *weight));
                 }
                 expect(*reply == Reply::Done, "Done", reply)
             }

@@ -162,6 +162,8 @@ impl Model {
                 .paused
                 .iter()
                 .any(|(name, queue)| *queue == view.name && self.tenant(name).is_some_and(|found| found.id == tenant));
+            let owner = self.tenants.iter().find(|found| found.id == tenant);
+            let weight = owner.map_or(0, |owner| self.weight_of(&owner.name, &view.name));
             let waiting = || jobs.iter().filter(|job| job.state() == JobState::Available);
             let oldest = waiting().map(|job| job.due.0).min().unwrap_or(0);
             let unroutable = |takes: fn(&super::Session) -> bool| {
@@ -176,7 +178,11 @@ impl Model {
             };
             let (least, most) = (unroutable(|_| true), unroutable(|session| !session.quiet));
             let live = by_state(jobs.iter().map(|job| job.state()));
-            if counters(view.live) != live || view.paused != paused || view.oldest_available_at != oldest {
+            if counters(view.live) != live
+                || view.paused != paused
+                || view.weight != weight
+                || view.oldest_available_at != oldest
+            {
                 return Err(format!(
                     "queue {view:?}: the model has {live:?}, paused {paused}, oldest {oldest}"
                 ));

@@ -59,7 +59,8 @@ impl Model {
         if has(|reason| *reason == WaitReason::NoWorker) != (accept().count() == 0) {
             return Some("its being unroutable");
         }
-        let free = accept().any(|session| !session.quiet && session.granted < session.credits);
+        let slots = u64::from(job.spec.options.slots);
+        let free = accept().any(|session| session.gathers.is_none() && session.free() >= slots);
         let no_slot = state == JobState::Available && accept().count() > 0 && !free;
         if has(|reason| *reason == WaitReason::NoSlot) != no_slot {
             return Some("the slots");
@@ -93,6 +94,7 @@ impl Model {
                 && own.required_labels == other_options.required_labels
                 && own.preferred_labels == other_options.preferred_labels
                 && own.limits == other_options.limits
+                && own.slots == other_options.slots
         };
         let before = self.jobs.iter().filter(alike);
         let before = before.filter(|other| self.turn(other) < self.turn(job)).count() as u64;

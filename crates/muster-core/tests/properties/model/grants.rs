@@ -1,6 +1,6 @@
 //! Was each lease allowed, was it the turn of its job, and was nothing left that could have started?
 
-use muster_core::{Assignment, JobState};
+use muster_core::{Assignment, Core, GatherRow, JobState};
 
 use super::limits::HeldUp;
 use super::{Check, Job, Lease, Model, Session};
@@ -32,8 +32,8 @@ impl Model {
         let Some(session) = self.session(given.session).filter(|session| session.open) else {
             return fault("its session is not open");
         };
-        if session.quiet || session.granted >= session.credits || session.spec.node != given.node {
-            return fault("its session is quiet, without credit, or elsewhere");
+        if session.free() < u64::from(given.spec.options.slots) || session.spec.node != given.node {
+            return fault("its session is quiet, without slots enough, or elsewhere");
         }
         let Some(job) = self.job(given.spec.id) else {
             return fault("no such job");
@@ -62,9 +62,12 @@ impl Model {
             return fault("an earlier job of its ordering key has not ended");
         }
         let turn = self.turn(job);
+        let free = session.free();
         let earlier = self.jobs.iter().find(|other| {
             other.tenant == job.tenant
+                && self.line(other) == self.line(job)
                 && self.could_start(other)
+                && u64::from(other.spec.options.slots) <= free
                 && other.matches(&session.spec.class)
                 && self.turn(other) < turn
                 && self.held_up(other) == HeldUp::No
@@ -97,18 +100,34 @@ impl Model {
             .iter_mut()
             .find(|held| held.spec.session == given.session)
             .expect("checked");
-        session.granted += 1;
+        session.granted += u64::from(given.spec.options.slots);
         Ok(())
+    }
+
+    /// Takes over which sessions gather slots, and for what.
+    pub fn take_gathers(&mut self, core: &Core) {
+        for view in core.sessions() {
+            let id = view.row.spec.session;
+            if let Some(session) = self.sessions.iter_mut().find(|session| session.spec.session == id) {
+                session.gathers = view.row.gathers;
+            }
+        }
     }
 
     /// No session waits while a job that it takes could start. A job held up for a time needs a tick to come.
     pub fn work_is_conserved(&self, next_due: Option<muster_core::Timestamp>) -> Check {
-        let waiting = |session: &&Session| session.open && !session.quiet && session.granted < session.credits;
+        let waiting = |session: &&Session| session.free() > 0;
         for session in self.sessions.iter().filter(waiting) {
+            // One that gathers has work to wait for, and too little for it.
+            if let Some(gathers) = session.gathers {
+                self.gathers_for_something(session, gathers)?;
+                continue;
+            }
+            let fits = |job: &&Job| u64::from(job.spec.options.slots) <= session.free();
             for job in self
                 .jobs
                 .iter()
-                .filter(|job| self.could_start(job) && job.matches(&session.spec.class))
+                .filter(|job| self.could_start(job) && job.matches(&session.spec.class) && fits(job))
             {
                 let held_up = self.held_up(job);
                 if held_up == HeldUp::No {
@@ -120,6 +139,86 @@ impl Model {
                 if held_up < HeldUp::Certainly && next_due.is_none() {
                     return Err(format!("job {} waits for a time and no tick is asked for", job.spec.id));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// A job waits for as many slots as the session gathers, it has less as yet, and none of its like gathers as well.
+    fn gathers_for_something(&self, session: &Session, gathers: GatherRow) -> Check {
+        // As long as nothing starts at all, nobody looks.
+        if self.cluster_may_be_closed() {
+            return Ok(());
+        }
+        let fault = |what: &str| {
+            Err(format!(
+                "session {:?} gathers {gathers:?}: {what}",
+                session.spec.session
+            ))
+        };
+        if session.free() >= u64::from(gathers.slots) {
+            return fault("it has them");
+        }
+        let waits = |job: &Job| {
+            job.tenant == gathers.tenant
+                && job.spec.options.slots == gathers.slots
+                && job.is_live()
+                // One whose time has run out waits until a tick takes it away.
+                && job.states == [JobState::Available]
+                && !self.is_paused(job)
+                && job.matches(&session.spec.class)
+                && self.held_up(job) < HeldUp::Certainly
+        };
+        if !self.jobs.iter().any(waits) {
+            return fault("nothing waits for them");
+        }
+        let alike = |other: &&Session| other.open && other.gathers.is_some() && other.spec.class == session.spec.class;
+        if self.sessions.iter().filter(alike).count() > 1 {
+            return fault("another one of its like does so, too");
+        }
+        let running = self
+            .jobs
+            .iter()
+            .filter(|job| job.lease.is_some_and(|lease| lease.session == session.spec.session));
+        let held: u64 = running.map(|job| u64::from(job.spec.options.slots)).sum();
+        if session.free() + held < u64::from(gathers.slots) {
+            return fault("it will never have them");
+        }
+        Ok(())
+    }
+
+    /// A job that takes more slots than any session has free, and whose turn it is, has one gather them.
+    pub fn wide_jobs_come_to_their_turn(&self) -> Check {
+        for session in self
+            .sessions
+            .iter()
+            .filter(|session| session.free() > 0 && session.gathers.is_none())
+        {
+            let class = &session.spec.class;
+            let like = || {
+                self.sessions
+                    .iter()
+                    .filter(|other| other.open && other.spec.class == *class)
+            };
+            if like().any(|other| other.gathers.is_some()) {
+                continue;
+            }
+            let running = self
+                .jobs
+                .iter()
+                .filter(|job| job.lease.is_some_and(|lease| lease.session == session.spec.session));
+            let reach = session.free() + running.map(|job| u64::from(job.spec.options.slots)).sum::<u64>();
+            let waits = |job: &&Job| {
+                self.could_start(job)
+                    && job.matches(class)
+                    && u64::from(job.spec.options.slots) <= reach
+                    && self.held_up(job) == HeldUp::No
+            };
+            if let Some(job) = self.jobs.iter().find(waits) {
+                return Err(format!(
+                    "job {} waits, and no session gathers slots for any",
+                    job.spec.id
+                ));
             }
         }
         Ok(())

@@ -207,6 +207,20 @@ impl Model {
             .count()
     }
 
+    /// The limit of the cluster lets nothing start, or may do so: a rate that was refused stays shut until a tick.
+    pub fn cluster_may_be_closed(&self) -> bool {
+        let cluster = Limiter {
+            level: LimitLevel::Cluster,
+            tenant: "".into(),
+            name: "".into(),
+        };
+        let Some(rule) = self.rule_for(&cluster) else {
+            return false;
+        };
+        let running = self.behind(&cluster, |job| job.lease.is_some());
+        rule.rate.is_some() || (rule.concurrency != 0 && running >= rule.concurrency as usize)
+    }
+
     /// What its limiters say to a start of this job now.
     pub fn held_up(&self, job: &Job) -> HeldUp {
         if self.too_costly(&job.spec) {

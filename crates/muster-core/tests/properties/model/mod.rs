@@ -40,6 +40,8 @@ pub struct Model {
     pub sessions: Vec<Session>,
     /// Paused queues.
     pub paused: Vec<(Name, Name)>,
+    /// Queues with weights.
+    pub weights: Vec<((Name, Name), u32)>,
     /// Paused kinds.
     pub paused_kinds: Vec<(Name, Name)>,
     /// The rule book.
@@ -106,8 +108,11 @@ pub struct Lease {
 
 pub struct Session {
     pub spec: SessionSpec,
+    /// Slots that it ever made free, and that were ever given to its leases.
     pub credits: u64,
     pub granted: u64,
+    /// It keeps its slots for a job of this tenant that takes so many.
+    pub gathers: Option<muster_core::GatherRow>,
     pub quiet: bool,
     pub open: bool,
     pub vouched_at: Timestamp,
@@ -155,6 +160,7 @@ impl Job {
         };
         (class.tenants.is_empty() || class.tenants.contains(&spec.tenant))
             && (class.queues.is_empty() || class.queues.iter().any(named))
+            && spec.options.slots <= class.slots
             && class.kinds.iter().any(|kind| {
                 kind.kind == spec.kind && (kind.min_version..=kind.max_version).contains(&spec.schema_version)
             })
@@ -163,6 +169,17 @@ impl Job {
                 .required_labels
                 .iter()
                 .all(|label| class.labels.contains(label))
+    }
+}
+
+impl Session {
+    /// Slots that it has room for.
+    pub fn free(&self) -> u64 {
+        if self.open && !self.quiet {
+            self.credits - self.granted
+        } else {
+            0
+        }
     }
 }
 
@@ -217,6 +234,20 @@ impl Model {
 
     pub fn queue_is_paused(&self, job: &Job) -> bool {
         self.paused.contains(&(job.spec.tenant.clone(), job.spec.queue.clone()))
+    }
+
+    pub fn weight_of(&self, tenant: &Name, queue: &Name) -> u32 {
+        let own = self
+            .weights
+            .iter()
+            .find(|((of, name), _)| (of, name) == (tenant, queue));
+        own.map_or(0, |(_, weight)| *weight)
+    }
+
+    /// The line of its tenant in which a job stands: its queue, if that has a weight.
+    pub fn line<'a>(&self, job: &'a Job) -> Option<&'a Name> {
+        let weight = self.weight_of(&job.spec.tenant, &job.spec.queue);
+        (weight > 0).then_some(&job.spec.queue)
     }
 
     pub fn kind_is_paused(&self, job: &Job) -> bool {

@@ -77,7 +77,7 @@ impl Model {
         let job = &mut self.jobs[at];
         let lease = job.lease.take().expect("only running jobs end an attempt");
         job.changed = index;
-        let id = job.spec.id;
+        let (id, slots) = (job.spec.id, u64::from(job.spec.options.slots));
         match how {
             How::Failed | How::FailedForGood | How::TimedOut => job.failures += 1,
             How::Crashed => job.crashes += 1,
@@ -136,7 +136,7 @@ impl Model {
                 _ => {}
             }
         }
-        self.tenant_of(tenant).run_ms += now - lease.since;
+        self.tenant_of(tenant).run_ms += (now - lease.since) * slots;
         if let Some(state) = end {
             self.finish(at, state);
         }

@@ -383,6 +383,7 @@ pub fn opened() -> Effect {
                 max_version: 1,
             }],
             labels: vec![],
+            slots: 4,
         }),
     }
 }
@@ -410,6 +411,7 @@ pub fn accepted(job: Id, due: u64) -> Effect {
         expires_in: 0,
         required_labels: vec![],
         preferred_labels: vec![],
+        slots: 1,
     }))
 }
 
