@@ -34,14 +34,17 @@ pub fn check(history: &[Fact]) -> Result<(), String> {
             } => {
                 let Some(place) = places.get(job) else { continue };
                 let line = lines.entry(place.order.clone()).or_default();
-                let dying = line.live.iter().position(|other| Some(*other) == place.revives);
+                // One that held up nobody left no place: its successor comes last.
+                let held_up = |revived: JobId| places.get(&revived).is_some_and(|place| place.strict);
+                let revives = place.revives.filter(|revived| held_up(*revived));
+                let dying = line.live.iter().position(|other| Some(*other) == revives);
                 let at = if line.held_by.is_some() && line.held_by == place.revives {
                     line.held_by = None;
                     0
                 } else {
                     dying.map_or(line.live.len(), |at| at + 1)
                 };
-                line.settled.extend(dying.and(place.revives));
+                line.settled.extend(dying.and(revives));
                 line.live.insert(at, *job);
             }
             Fact::Granted { job, .. } => {
