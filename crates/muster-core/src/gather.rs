@@ -117,15 +117,21 @@ impl Core {
         self.classes[class].gather.replace(gather).is_none()
     }
 
-    /// What is waited for may have been stopped by a limit or a pause: its lanes are parked, so that no session gathers for
-    /// them. Which lanes are parked already depends on what was tried; after this it does not.
+    /// All gatherings are looked at, and their classes go on if they can.
     pub(crate) fn look_at_gathers(&mut self) {
         for i in 0..self.gathering.len() {
             let class = self.gathering[i];
-            while let Some((lane, stand)) = self.stopped_lane(class) {
-                self.park(lane, stand);
-            }
+            self.look_at_gather(class);
             self.heat(class);
+        }
+    }
+
+    /// What a session of the class gathers for may have been stopped by a limit or a pause: its lanes are parked, so that the
+    /// gathering is seen to be in vain. Which lanes are parked already depends on what was tried, and a node that was just
+    /// restored has parked all that are stopped; after this it does not, so it comes before every look at how it stands.
+    pub(crate) fn look_at_gather(&mut self, class: u32) {
+        while let Some((lane, stand)) = self.stopped_lane(class) {
+            self.park(lane, stand);
         }
     }
 

@@ -30,6 +30,21 @@ fn fixed_seeds_pass() {
     }
 }
 
+/// A session gathered slots for lanes that a limit had stopped: nodes that had not tried them yet went on longer than one that
+/// was restored in between.
+#[test]
+fn seeds_that_found_bugs_pass() {
+    for seed in [6206] {
+        let options = Options {
+            calls: 1_000,
+            mode: Mode::Safety,
+            ..options(seed)
+        };
+        let outcome = sim::run(options, Chosen::default());
+        assert!(outcome.good(), "seed {seed}: {}", findings(&outcome));
+    }
+}
+
 #[test]
 fn a_seed_decides_everything() {
     let traces = |judged| {

@@ -46,6 +46,7 @@ impl Core {
     /// Gives a job of the class's next tenant to its readiest session. False if there is none.
     fn grant_one(&mut self, class: u32) -> bool {
         loop {
+            self.look_at_gather(class);
             if !self.is_assignable(class) || (self.limited > 0 && self.is_closed(CLUSTER)) {
                 return false;
             }

@@ -57,7 +57,7 @@ fn from_inside(facts: &Facts, findings: &mut Findings) {
                     };
                     by_time.remove(&(over, *job));
                     findings.judge(1);
-                    if clock.long_past(over, entry.now) {
+                    if clock.long_past(over, entry) {
                         findings.refuse([line, entry.line], || {
                             format!("job {job} starts at index {index}, long after {over}, when it was to expire")
                         });
@@ -94,7 +94,7 @@ fn from_inside(facts: &Facts, findings: &mut Findings) {
         }
     }
     for (over, job) in by_time {
-        if clock.long_past(over, clock.last()) {
+        if clock.over_at_last(over) {
             let line = waiting.get(&job).map_or(1, |(_, line)| *line);
             findings.refuse([line], || format!("job {job} was to expire at {over} and never did"));
         }

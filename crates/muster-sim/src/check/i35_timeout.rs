@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::check::Findings;
 use crate::check::clock::Clock;
-use crate::facts::{Facts, Fast, Line};
+use crate::facts::{Entry, Facts, Fast, Line};
 use crate::history::{Effect, How, Id, JobState};
 
 pub(super) fn check(facts: &Facts, findings: &mut Findings) {
@@ -102,10 +102,10 @@ fn from_inside(facts: &Facts, findings: &mut Findings) {
                     }
                 }
                 Effect::Entered { job, state } if *state != JobState::Running => {
-                    ended(*job, *index, (entry.now, entry.line), &mut running, &clock, findings);
+                    ended(*job, (*index, entry), &mut running, &clock, findings);
                 }
                 Effect::Ended { job, .. } => {
-                    ended(*job, *index, (entry.now, entry.line), &mut running, &clock, findings);
+                    ended(*job, (*index, entry), &mut running, &clock, findings);
                     running.timeouts.remove(job);
                 }
                 _ => {}
@@ -113,18 +113,18 @@ fn from_inside(facts: &Facts, findings: &mut Findings) {
         }
     }
     for (over, job) in running.by_time {
-        if clock.long_past(over, clock.last()) {
+        if clock.over_at_last(over) {
             let line = running.over.get(&job).map_or(1, |(_, line)| *line);
             findings.refuse([line], || format!("job {job} was out of time at {over} and still runs"));
         }
     }
 }
 
-fn ended(job: Id, index: u64, (now, line): (u64, Line), running: &mut Running, clock: &Clock, findings: &mut Findings) {
+fn ended(job: Id, (index, entry): (u64, &Entry), running: &mut Running, clock: &Clock, findings: &mut Findings) {
     let Some((over, begun)) = running.ends(job) else { return };
     findings.judge(1);
-    if clock.long_past(over, now) {
-        findings.refuse([begun, line], || {
+    if clock.long_past(over, entry) {
+        findings.refuse([begun, entry.line], || {
             format!("the attempt of job {job} ends at index {index}, long after {over}, when its time was over")
         });
     }
@@ -196,5 +196,18 @@ mod tests {
                 },
             ],
         );
+    }
+
+    #[test]
+    fn a_clock_that_jumps_makes_nobody_late() {
+        accept(super::check, &|history| {
+            history.push(applied(20, runs(id(9), 10, 20 << 24)));
+            history.push(later(21, 10, vec![]));
+            let mut jumped = later(22, 60_000, out_of_time(id(9), 20 << 24));
+            if let Record::Applied(applied) = &mut jumped {
+                applied.at = 10_500;
+            }
+            history.push(jumped);
+        });
     }
 }

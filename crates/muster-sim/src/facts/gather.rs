@@ -323,12 +323,12 @@ impl Facts {
         }
         match self.entries.get(&applied.index) {
             None => {
-                let now = applied.now;
-                self.entries.insert(applied.index, Entry { line, now, effects });
+                let (at, now) = (applied.at, applied.now);
+                self.entries.insert(applied.index, Entry { line, at, now, effects });
             }
             Some(entry) if entry.effects.is_empty() && !effects.is_empty() => {
-                let now = applied.now;
-                self.entries.insert(applied.index, Entry { line, now, effects });
+                let (at, now) = (entry.at, applied.now);
+                self.entries.insert(applied.index, Entry { line, at, now, effects });
             }
             Some(entry) => {
                 if !effects.is_empty() && entry.effects != effects {

@@ -209,6 +209,8 @@ pub struct Delivery {
 pub struct Entry {
     /// Where it was recorded.
     pub line: Line,
+    /// When the first node had applied it, microseconds of the history.
+    pub at: u64,
     /// Replicated time after it.
     pub now: u64,
     /// In order.

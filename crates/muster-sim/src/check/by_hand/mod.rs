@@ -355,6 +355,7 @@ pub fn later(index: u64, wait: u64, effects: Vec<Effect>) -> Record {
     Record::Applied(Applied {
         effects,
         now: NOW + wait,
+        at: index + wait * 1_000,
         ..applied_by(1, index)
     })
 }
