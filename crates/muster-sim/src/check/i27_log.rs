@@ -1,21 +1,33 @@
-//! I27, as far as a history shows it: one leader per term, one entry per index and none left out, terms and applied
+//! I27, as far as a history shows it: one leader at a time, one entry per index and none left out, terms and applied
 //! indexes never go back. From inside.
+//!
+//! Votes are ordered by term and then by node, so a node that has voted for one in a term may yet vote for another of a greater
+//! number. Both can come to lead in that term, then, one after the other; never the other way round.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::check::Findings;
 use crate::facts::{Facts, Fast, Line};
 
 pub(super) fn check(facts: &Facts, findings: &mut Findings) {
+    // What a node is told of its leader may be a moment old: only the first word of each counts.
+    let mut seen: BTreeSet<(u64, u64)> = BTreeSet::new();
     let mut leaders: BTreeMap<u64, (u64, Line)> = BTreeMap::new();
     for (line, leader) in &facts.leaders {
         findings.judge(1);
-        let (node, first) = *leaders.entry(leader.term).or_insert((leader.node, *line));
-        if node != leader.node {
-            findings.refuse([first, *line], || {
-                format!("nodes {node} and {} both led term {}", leader.node, leader.term)
+        let last = leaders.entry(leader.term).or_insert((leader.node, *line));
+        if leader.node < last.0 && !seen.contains(&(leader.term, leader.node)) {
+            findings.refuse([last.1, *line], || {
+                format!(
+                    "node {} came to lead term {} after node {}",
+                    leader.node, leader.term, last.0
+                )
             });
         }
+        if leader.node > last.0 {
+            *last = (leader.node, *line);
+        }
+        seen.insert((leader.term, leader.node));
     }
     if facts.applied.is_empty() {
         findings.skip("no server records");
@@ -71,7 +83,7 @@ mod tests {
         prove(
             super::check,
             &[
-                &|history| history.push(leader(2, 1)),
+                &|history| history.push(leader(0, 1)),
                 &|history| history.push(applied(4, vec![])),
                 &|history| change_applied(history, 12, |applied| applied.term = 0),
                 &|history| history.push(applied(14, vec![])),
@@ -82,5 +94,10 @@ mod tests {
                 },
             ],
         );
+    }
+
+    #[test]
+    fn a_greater_number_may_lead_the_same_term_later() {
+        accept(super::check, &|history| history.extend([leader(2, 1), leader(1, 1)]));
     }
 }

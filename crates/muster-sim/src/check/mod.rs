@@ -89,7 +89,7 @@ pub const ALL: &[Checker] = &[
         i25_session_order::check,
     ),
     checker("I26", "watches deliver all, once, in order", i26_watch::check),
-    checker("I27", "one leader per term, one log", i27_log::check),
+    checker("I27", "one leader at a time, one log", i27_log::check),
     checker("I28", "replicas agree", i28_replicas::check),
     checker("I31", "quotas hold", i31_quota::check),
     checker("I32", "after the last fault all work is done", i32_liveness::check),
