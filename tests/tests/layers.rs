@@ -10,11 +10,21 @@ use std::process::Command;
 /// Crate, and what it may use of ours.
 const LAYERS: &[(&str, &[&str])] = &[
     ("muster-core", &[]),
+    ("muster-failpoint", &[]),
     ("muster-proto", &[]),
-    ("muster-store", &["muster-core", "muster-proto"]),
-    ("muster-raft", &["muster-core", "muster-store", "muster-proto"]),
-    ("muster-backup", &["muster-core", "muster-raft", "muster-store"]),
-    ("muster-node", &["muster-core", "muster-raft", "muster-store"]),
+    ("muster-store", &["muster-core", "muster-failpoint", "muster-proto"]),
+    (
+        "muster-raft",
+        &["muster-core", "muster-failpoint", "muster-store", "muster-proto"],
+    ),
+    (
+        "muster-backup",
+        &["muster-core", "muster-failpoint", "muster-raft", "muster-store"],
+    ),
+    (
+        "muster-node",
+        &["muster-core", "muster-failpoint", "muster-raft", "muster-store"],
+    ),
     (
         "muster-api",
         &[
@@ -49,7 +59,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("muster-demo", &["muster-client"]),
     (
         "muster",
-        &["muster-server", "muster-cli", "muster-bench", "muster-client"],
+        &[
+            "muster-server",
+            "muster-cli",
+            "muster-bench",
+            "muster-client",
+            "muster-failpoint",
+        ],
     ),
 ];
 
@@ -63,6 +79,7 @@ const FENCES: &[(&str, &str)] = &[
     ("openraft", "muster-raft"),
     ("ractor", "muster-node"),
     ("object_store", "muster-backup"),
+    ("fail", "muster-failpoint"),
 ];
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -207,6 +224,7 @@ fn a_bad_graph_is_refused() {
     assert!(refused(edge("muster-api", "bincode")), "past the fence of the codec");
     assert!(refused(edge("muster-node", "openraft")), "past the fence of openraft");
     assert!(refused(edge("muster-server", "ractor")), "past the fence of ractor");
+    assert!(refused(edge("muster-store", "fail")), "past the fence of failpoints");
     let dev = |from, to| Edge {
         dev: true,
         ..edge(from, to)

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use muster_core::LogIndex;
+use muster_failpoint::failpoint;
 use muster_raft::Raft;
 use object_store::ObjectMeta;
 use object_store::path::Path;
@@ -133,6 +134,7 @@ impl Archiver {
             }
             self.waiting_since.get_or_insert_with(Instant::now);
             self.publish();
+            failpoint!("archive.segment.before_read", Error::injected);
             let entries = match self.read(end.next, applied) {
                 Ok(entries) => entries,
                 Err(muster_store::Error::Purged { purged, .. }) => {
@@ -151,7 +153,9 @@ impl Archiver {
                 .map_err(|error| Error::Invalid(format!("packing did not end: {error}")))??;
             let path = self.repository.segment(head.first.index, head.last.index);
             let size = object.len() as u64;
+            failpoint!("archive.segment.before_put", Error::injected);
             self.repository.put(&path, object).await?;
+            failpoint!("archive.segment.after_put", Error::injected);
             self.end = Some(ArchiveEnd::after(&head));
             self.status.last_sent = Some(Timestamp::now());
             self.note(head.last.index);

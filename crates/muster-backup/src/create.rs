@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use muster_failpoint::failpoint;
 use muster_raft::Raft;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -69,6 +70,7 @@ impl Maker {
         let who = format!("node {}", raft.node());
         let marker = Marker::begin(&self.repository, Work::Backup, &who).await?;
         let made = self.marked(raft, &marker, progress, stop, begun).await;
+        failpoint!("backup.create.before_unmark");
         marker.end().await;
         made
     }
@@ -86,6 +88,7 @@ impl Maker {
             done: 0,
             total: 0,
         });
+        failpoint!("backup.create.before_pin", Error::injected);
         let pinned = raft.pin_state().await.map_err(Error::raft("pinning the state"))?;
         let pinned = pinned.filter(|pinned| pinned.facts.cluster != 0).ok_or(Error::Empty)?;
         if pinned.facts.cluster != self.repository.cluster() {
@@ -99,6 +102,7 @@ impl Maker {
             .snapshot
             .files()
             .map_err(Error::store("listing the pinned state"))?;
+        failpoint!("backup.create.before_hash", Error::injected);
         let files = self.hash(&linked, progress, stop).await?;
 
         let known = self.known().await?;
@@ -125,9 +129,11 @@ impl Maker {
         let id = format!("{:020}-{:08x}", pinned.facts.position.index, rand::random::<u32>());
         let manifest = Manifest::new(id, raft.node(), &pinned.facts, files);
         let bytes = sealed::seal(&manifest, self.key.as_ref(), &[])?;
+        failpoint!("backup.manifest.before_put", Error::injected);
         self.repository
             .put(&self.repository.backup(&manifest.id), bytes)
             .await?;
+        failpoint!("backup.manifest.after_put", Error::injected);
         Ok(Created {
             manifest,
             signed_by: self.key.as_ref().map(SigningKey::verify_key),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use muster_core::LogIndex;
+use muster_failpoint::Injected;
 
 use crate::keys::VerifyKey;
 
@@ -226,6 +227,11 @@ impl Error {
             doing: doing.into(),
             source: Arc::new(source),
         }
+    }
+
+    /// What a failpoint returns: as if the operating system had said no.
+    pub(crate) fn injected(injected: Injected) -> Self {
+        Self::io("stopped by a test")(injected.into())
     }
 
     /// For `map_err` on the store.

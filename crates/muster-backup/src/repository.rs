@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use muster_failpoint::failpoint;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -71,6 +72,7 @@ impl Repository {
     }
 
     pub(crate) async fn put(&self, path: &Path, bytes: Bytes) -> Result<()> {
+        failpoint!("backup.object.before_put", Error::injected);
         let put = self.store.put(path, bytes.into());
         within(DEADLINE, || format!("writing {path}"), put).await.map(drop)
     }
@@ -133,6 +135,7 @@ impl Repository {
                 () = throttle.take(read as u64) => {}
                 () = stop.cancelled() => break Err(Error::Cancelled),
             }
+            failpoint!("backup.file.before_chunk");
             let put = writer.put(Bytes::copy_from_slice(&chunk[..read]));
             if let Err(error) = within(CHUNK_DEADLINE, || format!("writing {path}"), put).await {
                 break Err(error);
@@ -144,6 +147,7 @@ impl Repository {
             let _ = tokio::time::timeout(DEADLINE, writer.abort()).await;
             return Err(error);
         }
+        failpoint!("backup.file.before_finish", Error::injected);
         let finish = async {
             writer.shutdown().await.map_err(|error| object_store::Error::Generic {
                 store: "upload",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::Core;
+use muster_failpoint::{Injected, failpoint};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tokio::time::Instant;
 
@@ -113,6 +114,7 @@ async fn checkpoint(context: &Context) -> Result<Checkpointed, String> {
     if idle.unwrap_or(true) {
         return Ok(Checkpointed::default());
     }
+    failpoint!("checkpoint.due.before", Injected::into_text);
     context.consensus.checkpoint().await
 }
 

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use muster_core::{Event, JobId, JobState, NodeId, SessionId, Timestamp};
+use muster_failpoint::failpoint;
 use muster_raft::{AppliedEntry, ApplySink};
 use parking_lot::RwLock;
 use tokio::sync::watch;
@@ -147,7 +148,9 @@ impl NodeHub {
             if let Some(link) = links.get(&session) {
                 let waits = delivery.jobs.iter().map(|job| now.saturating_sub(job.available_at));
                 metrics::waited(waits);
+                failpoint!("lease.deliver.before");
                 link.deliver(delivery);
+                failpoint!("lease.deliver.after");
             }
         }
     }

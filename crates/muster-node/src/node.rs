@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use muster_core::{Command, JobId, Reply, SessionId, SessionSpec};
+use muster_failpoint::failpoint;
 use muster_raft::Raft;
 use ractor::{Actor, ActorRef};
 use tokio::sync::watch;
@@ -226,10 +227,12 @@ async fn open_session(context: &Arc<Context>, hello: SessionHello, local: bool) 
         proposed_after,
     }));
     // Should the outcome stay unknown, nobody vouches for the session and the leader ends it after its TTL.
+    failpoint!("session.open.before");
     let reply = context
         .consensus
         .propose(command, Instant::now() + OPEN_TIMEOUT)
         .await?;
+    failpoint!("session.open.after");
     if let Reply::Refused(refusal) = reply {
         return Err(Error::Refused(refusal));
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use muster_core::{Command, SessionId, Timestamp};
+use muster_failpoint::failpoint;
 use muster_raft::Role;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -150,6 +151,7 @@ impl SchedulerState {
         let Some((replicated, next_due, known)) = view else {
             return;
         };
+        failpoint!("scheduler.reign.before");
         context.hub.desk.begin(replicated, next_due);
         tracing::info!(term, sessions = known.len(), "scheduler leads");
         self.reign = Some(Reign {
@@ -221,10 +223,12 @@ impl Reign {
         if wait > 0 {
             return Some(now + Duration::from_millis(wait).min(SLEEP_MAX));
         }
+        failpoint!("scheduler.tick.before");
         self.tick = Tick::UnderWay;
         let (context, scheduler, term) = (Arc::clone(context), myself.clone(), self.term);
         self.proposals.push(OwnedTask::spawn(async move {
             let done = propose(&context, term, Command::Tick).await;
+            failpoint!("scheduler.tick.after");
             let _ = scheduler.cast(SchedulerMsg::Ticked { term, done });
         }));
         None
@@ -235,9 +239,11 @@ impl Reign {
         let lost = self.roster.lost(now);
         let mut commands = Vec::new();
         if !record.is_empty() {
+            failpoint!("scheduler.vouch.before");
             commands.push(Command::Vouch { sessions: record });
         }
         for session in lost {
+            failpoint!("scheduler.lost.before");
             tracing::warn!(session = %uuid::Uuid::from_u128(session.0), "worker session lost: not heard of within its ttl");
             commands.push(Command::LoseSession { session });
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use muster_core::{Command, SessionId};
+use muster_failpoint::failpoint;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::consensus::read;
@@ -273,6 +274,7 @@ async fn follow_drain(mut drained: tokio::sync::watch::Receiver<bool>, sessions:
 async fn vouch(context: Arc<Context>, links: Vec<Arc<Link>>) {
     let now = Instant::now();
     let sessions = links.iter().map(|link| link.id).collect();
+    failpoint!("lease.vouch.before");
     match context.consensus.vouch(sessions).await {
         Ok(()) => {
             for link in links {
@@ -295,6 +297,7 @@ async fn lose_orphans(context: Arc<Context>) {
     for session in orphans.unwrap_or_default() {
         // A session that is being opened is registered first.
         if context.hub.link(session).is_none() {
+            failpoint!("session.orphan.before");
             insist(&context, Command::LoseSession { session }, None).await;
         }
     }

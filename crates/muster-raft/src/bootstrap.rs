@@ -11,6 +11,7 @@
 use std::time::Duration;
 
 use muster_core::NodeId;
+use muster_failpoint::failpoint;
 use muster_proto::peer as wire;
 use muster_store::{Identity, Store};
 use tokio::sync::watch;
@@ -69,7 +70,9 @@ impl Starter<'_> {
                 ..Identity::new(token.cluster, node)
             };
             self.save(identity).await?;
+            failpoint!("join.identity.saved", Error::injected);
             self.join(token, identity.instance).await?;
+            failpoint!("join.token.accepted", Error::injected);
             return Ok(Belongs {
                 cluster: token.cluster,
                 founder: false,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use muster_core::NodeId;
+use muster_failpoint::Injected;
 
 /// The node cannot start or must stop.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -272,6 +273,13 @@ impl From<muster_store::Error> for Error {
         } else {
             Self::Storage(error.to_string())
         }
+    }
+}
+
+impl Error {
+    /// What a failpoint returns: as if the storage had failed.
+    pub(crate) fn injected(injected: Injected) -> Self {
+        Self::Storage(injected.to_string())
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use muster_core::{Command, LogIndex, Reply, SessionId};
+use muster_failpoint::{Injected, failpoint};
 use muster_proto::peer as wire;
 use muster_proto::peer::peer_server::PeerServer as PeerService;
 use muster_store::Store;
@@ -630,9 +631,7 @@ async fn vouch(channels: &Channels, lead: Lead, sessions: Vec<SessionId>) -> Res
         sessions: sessions.into_iter().map(session_out).collect(),
     });
     request.set_timeout(VOUCH_DEADLINE);
-    client
-        .vouch(request)
-        .await
-        .map(drop)
-        .map_err(|status| status.to_string())
+    failpoint!("peer.vouch.before_send", Injected::into_text);
+    let answer = client.vouch(request).await;
+    answer.map(drop).map_err(|status| status.to_string())
 }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use muster_core::LogIndex;
+use muster_failpoint::{Injected, failpoint};
 use muster_store::{LogStore, Room};
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::{Instant, MissedTickBehavior};
@@ -115,6 +116,7 @@ impl Purger {
             return Err("the disk has no room for flushing the state".to_owned());
         }
         if !flushed {
+            failpoint!("purge.flush.before", Injected::into_text);
             let trigger = self.raft.trigger();
             trigger.snapshot().await.map_err(|error| error.to_string())?;
             self.raft
@@ -123,6 +125,7 @@ impl Purger {
                 .await
                 .map_err(|error| error.to_string())?;
         }
+        failpoint!("purge.log.before", Injected::into_text);
         let trigger = self.raft.trigger();
         trigger.purge_log(upto).await.map_err(|error| error.to_string())?;
         // Openraft waits while it sends entries that are to go.
@@ -131,6 +134,7 @@ impl Purger {
             .metrics(|metrics| covered(metrics.purged.as_ref()), "the entries are gone")
             .await
             .map_err(|error| error.to_string())?;
+        failpoint!("purge.log.after", Injected::into_text);
         let took_ms = begun.elapsed().as_millis() as u64;
         tracing::info!(upto, bytes = self.log().bytes(), took_ms, "the log is purged");
         Ok(())

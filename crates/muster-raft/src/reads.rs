@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use muster_core::LogIndex;
+use muster_failpoint::failpoint;
 use muster_proto::peer as wire;
 use openraft::ReadPolicy;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
@@ -111,6 +112,7 @@ impl Reader {
                 }
             };
             if let Some(index) = outcome {
+                failpoint!("read.confirm.after");
                 self.confirmations.add(asked_at, index);
                 for call in calls.drain(..) {
                     answer(call, Ok(index));
@@ -130,6 +132,7 @@ fn answer(call: ReadCall, result: Result<LogIndex, &str>) {
 }
 
 async fn attempt(raft: &OpenRaft, channels: &Channels, lead: Lead, limit: Instant) -> Option<LogIndex> {
+    failpoint!("read.confirm.before");
     match lead {
         Lead::Me { .. } => match raft.get_read_log_id(ReadPolicy::ReadIndex).await {
             Ok((read, _applied)) => Some(read.index()),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use muster_core::NodeId;
+use muster_failpoint::failpoint;
 use muster_proto::peer as wire;
 use muster_store::{Room, Store};
 use openraft::async_runtime::WatchReceiver;
@@ -151,6 +152,7 @@ impl Refill {
             end = self.caught_up() => end,
             () = stop.cancelled() => return,
         };
+        failpoint!("refill.caught_up.before_end");
         let store = self.store.clone();
         let noted = tokio::task::spawn_blocking(move || store.end_refill()).await;
         let noted = noted

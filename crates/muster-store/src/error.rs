@@ -4,6 +4,8 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use muster_failpoint::Injected;
+
 use crate::log::LogPosition;
 
 /// Why an operation on the store failed.
@@ -233,6 +235,11 @@ impl Error {
             doing: doing.into(),
             source: Arc::new(source),
         }
+    }
+
+    /// What a failpoint returns: as if the operating system had said no.
+    pub(crate) fn injected(injected: Injected) -> Self {
+        Self::io("stopped by a test")(injected.into())
     }
 
     /// For `map_err` on database operations.

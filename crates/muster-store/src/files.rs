@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::path::Path;
 
+use muster_failpoint::failpoint;
+
 use crate::{Error, Result};
 
 /// Makes a directory and its parents.
@@ -23,12 +25,16 @@ pub(crate) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let temporary = dir.join(format!("{name}.tmp"));
     let path = dir.join(name);
     let write = || {
+        failpoint!("file.replace.before_write", std::io::Error::from);
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;
+        failpoint!("file.replace.before_sync", std::io::Error::from);
         file.sync_all()?;
+        failpoint!("file.replace.before_rename", std::io::Error::from);
         std::fs::rename(&temporary, &path)
     };
     write().map_err(Error::io(format!("writing {}", path.display())))?;
+    failpoint!("file.replace.before_dir_sync", Error::injected);
     sync_dir(dir)
 }
 

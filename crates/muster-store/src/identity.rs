@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use muster_failpoint::failpoint;
 use serde::{Deserialize, Serialize};
 
 use crate::log::mark::Mark;
@@ -188,7 +189,10 @@ pub(crate) fn load(dir: &Path) -> Result<Option<Identity>> {
 }
 
 pub(crate) fn save(dir: &Path, identity: &Identity) -> Result<()> {
-    files::replace(dir, FILE, &encode(identity)?)
+    failpoint!("identity.save.before_write", Error::injected);
+    files::replace(dir, FILE, &encode(identity)?)?;
+    failpoint!("identity.save.after_write", Error::injected);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use muster_failpoint::failpoint;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, files};
@@ -47,7 +48,10 @@ pub(crate) fn save(dir: &Path, members: &BTreeMap<u64, String>) -> Result<()> {
     };
     let mut bytes = serde_json::to_vec_pretty(&text).map_err(|err| Error::damaged("members file", err.to_string()))?;
     bytes.push(b'\n');
-    files::replace(dir, FILE, &bytes)
+    failpoint!("members.save.before_write", Error::injected);
+    files::replace(dir, FILE, &bytes)?;
+    failpoint!("members.save.after_write", Error::injected);
+    Ok(())
 }
 
 #[cfg(test)]

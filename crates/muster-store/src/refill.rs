@@ -13,6 +13,8 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
+use muster_failpoint::failpoint;
+
 use crate::identity::{self, Ownership};
 use crate::log::mark::{Mark, MarkFiles, Refill};
 use crate::state::{SNAPSHOTS, StateStore, generation};
@@ -76,7 +78,9 @@ impl DamagedStore {
         self.mark.refill = Refill::Emptying;
         self.mark.end = None;
         self.mark.sequence += 1;
+        failpoint!("refill.begin.before_mark", Error::injected);
         self.files.sync(&self.mark)?;
+        failpoint!("refill.begin.after_mark", Error::injected);
         alarm::forget(&self.options.dir, &aside(&self.options.dir)?)?;
         Store::open_locked(self.options, self.lock)
     }
@@ -112,15 +116,22 @@ pub(crate) fn empty(dir: &Path, files: &MarkFiles, mark: &mut Mark) -> Result<()
             }
             _ => {}
         }
+        failpoint!("refill.empty.between_moves", Error::injected);
     }
+    failpoint!("refill.empty.before_dir_sync", Error::injected);
     files::sync_dir(&place)?;
     files::sync_dir(dir)?;
+    failpoint!("refill.empty.before_state", Error::injected);
     StateStore::make_empty(dir)?;
+    failpoint!("refill.empty.before_log", Error::injected);
     LogStore::make_empty(dir, mark.vote.as_ref())?;
     mark.refill = Refill::Filling;
     mark.end = None;
     mark.sequence += 1;
-    files.sync(mark)
+    failpoint!("refill.empty.before_mark", Error::injected);
+    files.sync(mark)?;
+    failpoint!("refill.empty.after_mark", Error::injected);
+    Ok(())
 }
 
 /// Whether damaged data was put aside.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use muster_failpoint::failpoint;
 use parking_lot::Mutex;
 
 use crate::alarm::{self, Alarm, Failure};
@@ -88,7 +89,9 @@ impl Store {
         let space = Arc::new(SpaceGuard::new(dir, options.disk_reserve));
         // A new directory has its databases before it has a mark.
         let state = StateStore::open(&options, mark.is_none(), alarm.clone(), space.clone())?;
+        failpoint!("store.open.between_databases", Error::injected);
         let log = LogStore::open(&options, files, mark, alarm.clone())?;
+        failpoint!("store.open.before_check", Error::injected);
         check_joined(&log, &state)?;
         if let (false, Some(identity)) = (bound, &identity) {
             // A crash came between the two writes of `set_identity`.
@@ -141,7 +144,9 @@ impl Store {
             }),
             None => {
                 identity::save(&self.dir.path, &identity)?;
+                failpoint!("identity.bind.before_mark", Error::injected);
                 self.log.bind(owner(&identity))?;
+                failpoint!("identity.bind.after_mark", Error::injected);
                 *held = Some(identity);
                 Ok(())
             }
@@ -185,7 +190,9 @@ impl Store {
     /// Notes that the log holds again all that this node may have acknowledged, after everything appended is synced, and
     /// removes the damaged data that was put aside. From here on the node may vote.
     pub fn end_refill(&self) -> Result<()> {
+        failpoint!("refill.end.before_mark", Error::injected);
         self.log.end_refill()?;
+        failpoint!("refill.end.after_mark", Error::injected);
         self.dir.refilling.store(false, Ordering::Release);
         refill::remove_aside(&self.dir.path);
         Ok(())
@@ -194,7 +201,10 @@ impl Store {
     /// Notes that data of a feature level is about to be written, synced on return: a program that does not understand the
     /// level refuses the directory from then on ([`Error::NewerLevel`]).
     pub fn raise_level(&self, level: u32) -> Result<()> {
-        self.log.raise_level(level)
+        failpoint!("level.raise.before_mark", Error::injected);
+        self.log.raise_level(level)?;
+        failpoint!("level.raise.after_mark", Error::injected);
+        Ok(())
     }
 
     /// Calls `listener` with the first failure that must end the process: damage that was read, a write or sync that

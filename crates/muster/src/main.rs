@@ -49,7 +49,7 @@ enum LogCommand {
     Dump(muster_server::DumpArgs),
 }
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let command = Cli::parse().command;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -84,6 +84,7 @@ fn main() -> ExitCode {
         rate: args.rate,
         keep: args.keep,
         progress: true,
+        failpoints: false,
     };
     let report = runtime.block_on(async {
         tokio::select! {

@@ -4,6 +4,7 @@
 mod applied;
 mod end;
 mod evidence;
+pub mod failpoints;
 mod faults;
 mod load;
 mod net;

@@ -1,6 +1,6 @@
 //! Looks at all nodes all the time: who leads, and whether nodes at one index are in one state.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,8 +31,9 @@ struct Watched {
 
 #[derive(Default)]
 struct Seen {
-    /// Term to leader, by the leader's own word.
-    leaders: BTreeMap<u64, u64>,
+    /// Term and node of each leader, by its own word. Leaders are ordered so: in one term a second one may follow with a greater
+    /// id.
+    leaders: BTreeSet<(u64, u64)>,
     /// Index to hash and the node that showed it first.
     hashes: HashMap<u64, (u64, u64)>,
     compared: u64,
@@ -88,16 +89,12 @@ impl Observer {
 
     fn take(&self, id: u64, status: &ClusterStatus) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if status.leader_id == Some(id) && !seen.leaders.contains_key(&status.term) {
-            seen.leaders.insert(status.term, id);
+        if status.leader_id == Some(id) && seen.leaders.insert((status.term, id)) {
             self.recorder.record(&Record::Leader(Leader {
                 at: self.recorder.now(),
                 node: id,
                 term: status.term,
             }));
-        } else if status.leader_id == Some(id) && seen.leaders.get(&status.term) != Some(&id) {
-            self.complaints
-                .add(format!("node {id} leads term {}, as another did", status.term));
         }
         let (index, hash) = (status.applied_index, status.state_hash);
         if index == 0 {
@@ -120,7 +117,7 @@ impl Observer {
     /// The leader last seen.
     pub(crate) fn leader(&self) -> Option<u64> {
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.leaders.last_key_value().map(|(_, id)| *id)
+        seen.leaders.last().map(|(_, id)| *id)
     }
 
     /// Leaders seen.

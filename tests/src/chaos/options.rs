@@ -23,4 +23,6 @@ pub struct Options {
     pub keep: Option<PathBuf>,
     /// Say how it goes on standard error.
     pub progress: bool,
+    /// Nodes are the program with failpoints, and keep little of their log, so that all of its points are passed.
+    pub failpoints: bool,
 }

@@ -10,9 +10,11 @@ use muster_sim::history::{Demands, Header, OperationKind, Record, Recorder};
 use muster_sim::judge_file;
 use tempfile::TempDir;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::chaos::applied::AppliedLogs;
 use crate::chaos::end::{self, DRAIN};
+use crate::chaos::failpoints;
 use crate::chaos::faults::{Clock, Disk, Fault, Injector, Log};
 use crate::chaos::load;
 use crate::chaos::net::Net;
@@ -37,92 +39,124 @@ const FAULT_EVERY: Duration = Duration::from_secs(4);
 
 /// Runs a cluster under load and faults, and judges what was seen.
 pub async fn run(options: &Options) -> Report {
-    let place = Place::new(options);
-    let history = place.path.join("history.jsonl");
-    let Running {
-        world,
-        injector,
-        applied,
-    } = start(options, &place.path, &history).await;
-    let clients = load::start(&world, options.rate);
-    world.calls.begin();
-    let began = Instant::now();
-    let progress = tokio::spawn(progress(Arc::clone(&injector), options.clone()));
-    injector.run(&options.faults, options.time).await;
+    let running = Running::begin(options).await;
+    running.injector.run(&options.faults, options.time).await;
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let time = began.elapsed();
-
-    // A call may be under way until its deadline, and a stopped queue is resumed even now.
-    injector.heal().await;
-    let healed = Instant::now();
-    let resting = tokio::spawn({
-        let injector = Arc::clone(&injector);
-        async move { injector.rest().await }
-    });
-    world.recorder.record(&Record::Healed {
-        at: world.recorder.now(),
-    });
-    world.over.send_replace(true);
-    for client in clients {
-        if client.await.is_err() {
-            world.complaints.add("a client ended in a panic".into());
-        }
-    }
-    if resting.await.is_err() {
-        world.complaints.add("the wait for rest ended in a panic".into());
-    }
-    progress.abort();
-    let gap = world.calls.gap();
-    end::drain(&world).await;
-    let drained_after = healed.elapsed();
-    injector.workers.stop().await;
-    let ids = injector.net.ids();
-    end::scan(&world, &injector.observer, &ids).await;
-    injector.end();
-    if options.progress {
-        eprintln!("reading what the nodes recorded");
-    }
-    let last = injector.next_id.load(Ordering::Relaxed) - 1;
-    let recorded = applied.merge(&world, last, &ids);
-    if let Err(fault) = world.recorder.finish() {
-        world.complaints.add(format!("writing the history: {fault}"));
-    }
-    if options.progress {
-        eprintln!("judging");
-    }
-    let tally = judge_file(&history, |_| {}).expect("a history that this process wrote");
-    let counts = injector
-        .log
-        .counts()
-        .into_iter()
-        .map(|(fault, [injected, took_effect])| {
-            let count = FaultCount { injected, took_effect };
-            (fault, count)
-        });
-    let mut report = Report {
-        seed: options.seed,
-        time,
-        faults: counts.collect(),
-        calls: world.calls.by_kind(),
-        gap,
-        drained_after,
-        leaders: injector.observer.leaders(),
-        compared: injector.observer.compared(),
-        recorded,
-        tally,
-        complaints: world.complaints.all(),
-        kept: None,
-    };
-    applied.remove();
-    report.kept = place.end(report.is_good());
-    report
+    running.end().await
 }
 
-/// A run under way.
-struct Running {
+/// A cluster under load, until it is ended and judged.
+pub(super) struct Running {
+    options: Options,
+    place: Place,
+    history: PathBuf,
     world: Arc<World>,
-    injector: Arc<Injector>,
+    pub(super) injector: Arc<Injector>,
     applied: AppliedLogs,
+    clients: Vec<JoinHandle<()>>,
+    progress: JoinHandle<()>,
+    began: Instant,
+}
+
+impl Running {
+    pub(super) async fn begin(options: &Options) -> Self {
+        let place = Place::new(options);
+        let history = place.path.join("history.jsonl");
+        let (world, injector, applied) = start(options, &place.path, &history).await;
+        let clients = load::start(&world, options.rate);
+        world.calls.begin();
+        Self {
+            options: options.clone(),
+            place,
+            history,
+            clients,
+            progress: tokio::spawn(progress(Arc::clone(&injector), options.clone())),
+            world,
+            injector,
+            applied,
+            began: Instant::now(),
+        }
+    }
+
+    /// Heals everything, waits until all work is done, and has the history judged.
+    pub(super) async fn end(self) -> Report {
+        let Self {
+            options,
+            place,
+            history,
+            world,
+            injector,
+            applied,
+            clients,
+            progress,
+            began,
+        } = self;
+        let time = began.elapsed();
+        // A call may be under way until its deadline, and a stopped queue is resumed even now.
+        injector.heal().await;
+        let healed = Instant::now();
+        let resting = tokio::spawn({
+            let injector = Arc::clone(&injector);
+            async move { injector.rest().await }
+        });
+        world.recorder.record(&Record::Healed {
+            at: world.recorder.now(),
+        });
+        world.over.send_replace(true);
+        for client in clients {
+            if client.await.is_err() {
+                world.complaints.add("a client ended in a panic".into());
+            }
+        }
+        if resting.await.is_err() {
+            world.complaints.add("the wait for rest ended in a panic".into());
+        }
+        progress.abort();
+        let gap = world.calls.gap();
+        end::drain(&world).await;
+        let drained_after = healed.elapsed();
+        injector.workers.stop().await;
+        let ids = injector.net.ids();
+        end::scan(&world, &injector.observer, &ids).await;
+        injector.end();
+        if options.progress {
+            eprintln!("reading what the nodes recorded");
+        }
+        let last = injector.next_id.load(Ordering::Relaxed) - 1;
+        let recorded = applied.merge(&world, last, &ids);
+        if let Err(fault) = world.recorder.finish() {
+            world.complaints.add(format!("writing the history: {fault}"));
+        }
+        if options.progress {
+            eprintln!("judging");
+        }
+        let tally = judge_file(&history, |_| {}).expect("a history that this process wrote");
+        let counts = injector
+            .log
+            .counts()
+            .into_iter()
+            .map(|(fault, [injected, took_effect])| {
+                let count = FaultCount { injected, took_effect };
+                (fault, count)
+            });
+        let mut report = Report {
+            seed: options.seed,
+            time,
+            faults: counts.collect(),
+            calls: world.calls.by_kind(),
+            gap,
+            drained_after,
+            leaders: injector.observer.leaders(),
+            compared: injector.observer.compared(),
+            recorded,
+            tally,
+            complaints: world.complaints.all(),
+            kept: None,
+        };
+        applied.remove();
+        report.kept = place.end(report.is_good());
+        report
+    }
 }
 
 /// Where a run writes.
@@ -163,7 +197,7 @@ impl Place {
     }
 }
 
-async fn start(options: &Options, path: &Path, history: &Path) -> Running {
+async fn start(options: &Options, path: &Path, history: &Path) -> (Arc<World>, Arc<Injector>, AppliedLogs) {
     let nodes = NodePorts::choose(options.nodes);
     let peers: Vec<_> = nodes.iter().map(|node| (node.id, node.peer)).collect();
     let [port] = free_ports(1)[..] else {
@@ -176,7 +210,14 @@ async fn start(options: &Options, path: &Path, history: &Path) -> Running {
         .filter(|_| needed)
         .map(|node| Disk::make(path, node.id).expect("a disk"));
     let disks = disks.collect();
-    let mut cluster = Cluster::prepare_in(path, &nodes, TABLES, |own| net.addresses(own));
+    let mut tables = TABLES.to_owned();
+    if options.failpoints {
+        tables.push_str(&failpoints::tables(path));
+    }
+    let mut cluster = Cluster::prepare_in(path, &nodes, &tables, |own| net.addresses(own));
+    if options.failpoints {
+        cluster.use_failpoints().expect("a build with failpoints");
+    }
     let moves = options.faults.contains(&Fault::ClockJump);
     let ids = cluster.ids();
     let clocks = ids.into_iter().filter(|_| moves);
@@ -216,17 +257,18 @@ async fn start(options: &Options, path: &Path, history: &Path) -> Running {
         exceptions: Mutex::default(),
         next_id: AtomicU64::new(nodes.len() as u64 + 1),
     });
-    Running {
-        world,
-        injector,
-        applied,
-    }
+    (world, injector, applied)
 }
 
 fn header(options: &Options) -> Header {
     let faults: Vec<&str> = options.faults.iter().map(|fault| fault.name()).collect();
+    let program = if options.failpoints {
+        "muster-failpoint-campaign"
+    } else {
+        "muster-chaos"
+    };
     let source = format!(
-        "muster-chaos --minutes {:.2} --nodes {} --seed {} --faults {}",
+        "{program} --minutes {:.2} --nodes {} --seed {} --faults {}",
         options.time.as_secs_f64() / 60.0,
         options.nodes,
         options.seed,

@@ -5,7 +5,7 @@ mod newcomer;
 
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use muster_client::{Client, ClusterStatus};
@@ -25,15 +25,23 @@ pub const RECORD_APPLIED: &str = "MUSTER_RECORD_APPLIED";
 ///
 /// Cargo tells the place of a binary only to tests of its own package, so it is looked for beside the test.
 pub fn binary() -> PathBuf {
+    beside("muster").unwrap_or_else(|missing| {
+        panic!("{missing}; build it first: cargo build --release -p muster (scripts/test does)")
+    })
+}
+
+/// The same with failpoints; the error says what is missing.
+pub(crate) fn binary_with_failpoints() -> Result<PathBuf, String> {
+    beside("muster-failpoints").map_err(|missing| format!("{missing}; scripts/failpoints builds it"))
+}
+
+fn beside(name: &str) -> Result<PathBuf, String> {
     let test = std::env::current_exe().expect("a test knows its own path");
     // Tests lie one directory below, programs of this package beside it.
-    let mut beside = test.ancestors().skip(1).take(2).map(|dir| dir.join("muster"));
-    beside.find(|path| path.is_file()).unwrap_or_else(|| {
-        panic!(
-            "the muster binary is not beside {}; build it first: cargo build --release -p muster (scripts/test does)",
-            test.display()
-        )
-    })
+    let mut beside = test.ancestors().skip(1).take(2).map(|dir| dir.join(name));
+    beside
+        .find(|path| path.is_file())
+        .ok_or_else(|| format!("the {name} binary is not beside {}", test.display()))
 }
 
 /// How a process ended and what it wrote.
@@ -63,6 +71,8 @@ pub struct Cluster {
     /// What `cluster.toml` has besides the nodes.
     tables: String,
     processes: Vec<Process>,
+    /// The program with failpoints, if nodes are that.
+    failpoints: Option<PathBuf>,
 }
 
 impl Cluster {
@@ -105,6 +115,7 @@ impl Cluster {
             path: path.to_owned(),
             tables: tables.to_owned(),
             processes: Vec::new(),
+            failpoints: None,
         };
         for own in nodes {
             cluster.place(*own, nodes, &dial(own.id));
@@ -118,7 +129,7 @@ impl Cluster {
             config: config::write(&self.path, own.id, nodes, dial, &self.tables),
             environment: Vec::new(),
             arguments: Vec::new(),
-            log: self.path.join(format!("node-{}.log", own.id)),
+            log: self.log_file(own.id),
             child: None,
         });
     }
@@ -168,6 +179,28 @@ impl Cluster {
         environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// From its next start on a node is the program with failpoints, which reads what is armed from [`Cluster::arm`].
+    pub(crate) fn use_failpoints(&mut self) -> Result<(), String> {
+        self.failpoints = Some(binary_with_failpoints()?);
+        Ok(())
+    }
+
+    /// The file of what is armed.
+    fn armed(&self, id: u64) -> PathBuf {
+        self.path.join(format!("failpoints-{id}"))
+    }
+
+    /// Arms these failpoints of a node, and no others, now if it runs and at its start if it does not; it need not be
+    /// there yet. Names and actions, as `muster-failpoint` has them.
+    pub(crate) fn arm<'a>(&self, id: u64, points: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        let lines = points.into_iter().map(|(name, actions)| format!("{name}={actions}\n"));
+        let lines: String = lines.collect();
+        let (file, new) = (self.armed(id), self.path.join("failpoints.new"));
+        // In one step: the node may be reading it.
+        std::fs::write(&new, lines).expect("the directory is writable");
+        std::fs::rename(&new, &file).expect("the directory is writable");
+    }
+
     /// Whether a node is one of this cluster's.
     pub fn has(&self, id: u64) -> bool {
         self.processes.iter().any(|process| process.ports.id == id)
@@ -185,11 +218,19 @@ impl Cluster {
     }
 
     /// Whether a node's process was started and has ended by itself, and how; it can be started again then.
-    pub fn ended(&mut self, id: u64) -> Option<std::process::ExitStatus> {
-        let process = self.process_mut(id);
-        let status = process.child.as_mut()?.try_wait().expect("a child of ours")?;
-        process.child = None;
+    pub fn ended(&mut self, id: u64) -> Option<ExitStatus> {
+        let status = self.exited(id)?;
+        self.process_mut(id).child = None;
         Some(status)
+    }
+
+    /// The same, and it stays so for who looks next.
+    pub(crate) fn exited(&mut self, id: u64) -> Option<ExitStatus> {
+        self.process_mut(id)
+            .child
+            .as_mut()?
+            .try_wait()
+            .expect("a child of ours")
     }
 
     /// Ids of all nodes.
@@ -251,6 +292,10 @@ impl Cluster {
 
     /// The same with more arguments, which it gets this time only.
     pub fn start_node_with(&mut self, id: u64, arguments: &[&str]) {
+        let (program, armed) = match &self.failpoints {
+            Some(program) => (program.clone(), Some(("MUSTER_FAILPOINTS", self.armed(id)))),
+            None => (binary(), None),
+        };
         let process = self.process_mut(id);
         assert!(process.child.is_none(), "node {id} runs already");
         let log = OpenOptions::new()
@@ -258,7 +303,8 @@ impl Cluster {
             .append(true)
             .open(&process.log)
             .expect("a log file");
-        let child = Command::new(binary())
+        let child = Command::new(program)
+            .envs(armed)
             .arg("server")
             .arg("--config")
             .arg(&process.config)
@@ -423,6 +469,11 @@ impl Cluster {
             hashes.windows(2).all(|pair| pair[0] == pair[1]),
             "nodes differ at one index: {hashes:?}"
         );
+    }
+
+    /// The file of a node's log lines; the node need not be there yet.
+    pub(crate) fn log_file(&self, id: u64) -> PathBuf {
+        self.path.join(format!("node-{id}.log"))
     }
 
     /// The log lines of a node.

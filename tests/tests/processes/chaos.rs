@@ -15,6 +15,7 @@ async fn faults_on_three_nodes_break_no_promise() {
         rate: 200,
         keep: None,
         progress: false,
+        failpoints: false,
     })
     .await;
     assert!(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use muster_core::{Command, Refusal, Reply, ReportReply};
+use muster_failpoint::failpoint;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
 use super::inbox::{Flight, Step};
@@ -112,6 +113,11 @@ async fn propose(context: Arc<Context>, link: Arc<Link>, step: Step, actor: Acto
         Step::Close(SessionEnd::Lost) => Command::LoseSession { session },
         Step::Close(_) => Command::CloseSession { session },
     };
+    match &step {
+        Step::Report(_) => failpoint!("report.propose.before"),
+        Step::Quiet => failpoint!("session.quiet.before"),
+        Step::Close(_) => failpoint!("session.close.before"),
+    }
     let Answer::Reply(reply) = insist(&context, command, None).await else {
         // Raft has stopped: the node goes down, its sessions with it.
         link.finish(SessionEnd::Shutdown);
@@ -120,9 +126,13 @@ async fn propose(context: Arc<Context>, link: Arc<Link>, step: Step, actor: Acto
     };
     // A send fails only when the actor is gone; then its successor makes the proposal again.
     let _ = match step {
-        Step::Report(flight) => actor.cast(landed(&flight, reply, &link)),
+        Step::Report(flight) => {
+            failpoint!("report.propose.after");
+            actor.cast(landed(&flight, reply, &link))
+        }
         Step::Quiet => actor.cast(SessionMsg::Quieted),
         Step::Close(end) => {
+            failpoint!("session.close.after");
             link.finish(end);
             actor.cast(SessionMsg::Over)
         }

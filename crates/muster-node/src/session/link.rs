@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use muster_core::{LeaseId, SessionId};
+use muster_failpoint::failpoint;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -97,6 +98,7 @@ impl Link {
             return false;
         };
         let says_something = !input.reports.is_empty() || input.credits > 0 || input.quiet || input.bye;
+        failpoint!("session.input.received");
         if !self.inbox.lock().take(input) {
             return false;
         }
@@ -117,6 +119,7 @@ impl Link {
                 (outbox.take(), outbox.is_closed())
             };
             if let Some(output) = output {
+                failpoint!("session.output.before_send");
                 self.room.add_permits(output.acks.len());
                 return Some(output);
             }
@@ -199,6 +202,7 @@ impl Link {
 
     /// A flight is through: answers go to the worker.
     pub(crate) fn landed(&self, number: u64, replies: &[muster_core::ReportReply]) {
+        failpoint!("report.answer.before");
         let Some(flight) = self.inbox.lock().landed(number) else {
             return;
         };
@@ -219,6 +223,7 @@ impl Link {
             .collect();
         metrics::acknowledged(&acks);
         let runs = self.outbox.lock().acknowledge(acks, Instant::now());
+        failpoint!("report.answer.after");
         metrics::ran(&runs);
         self.ready.notify_one();
     }

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use muster_core::{Assignment, JobFilter, JobRow, JobState, SessionId};
+use muster_failpoint::failpoint;
 
 use super::link::Link;
 use super::outbox::Delivery;
@@ -16,6 +17,7 @@ const SCAN: usize = 2_000;
 /// Closes sessions that the state does not have, hands out leases that their workers do not know, stops attempts whose
 /// lease is gone. Entries applied meanwhile deliver as usual; each lease is handed out once all the same.
 pub(crate) async fn reconcile(context: &Context) {
+    failpoint!("session.reconcile.before");
     let links = context.hub.links();
     let links: HashMap<SessionId, Arc<Link>> = links
         .into_iter()

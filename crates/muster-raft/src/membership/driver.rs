@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use muster_core::{ChangeOutcome, ClusterCommand, Command, LogIndex, NodeId, Reply};
+use muster_failpoint::{Injected, failpoint};
 use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
 use openraft::raft::Precondition;
@@ -180,6 +181,7 @@ impl Reign {
     }
 
     async fn take(&self, view: &View, membership: Option<LogId>, step: Step) -> Result<(), String> {
+        failpoint!("membership.step.before", Injected::into_text);
         match step {
             Step::Idle | Step::Wait(_) => Ok(()),
             Step::Change { change, retain } => {
@@ -187,7 +189,9 @@ impl Reign {
                 let same = Precondition::LastMembershipLogId {
                     last_membership_log_id: membership,
                 };
+                failpoint!("membership.change.before", Injected::into_text);
                 let changed = self.parts.raft.change_membership_if(change, retain, [same]).await;
+                failpoint!("membership.change.after", Injected::into_text);
                 changed.map(drop).map_err(|error| error.to_string())
             }
             Step::HandOver(to) => match hand_over(&self.parts, to).await {
@@ -214,7 +218,10 @@ impl Reign {
             }
             Step::End(outcome) => {
                 let change = id(view)?;
-                self.propose(ClusterCommand::EndChange { change, outcome }).await
+                failpoint!("membership.end.before", Injected::into_text);
+                self.propose(ClusterCommand::EndChange { change, outcome }).await?;
+                failpoint!("membership.end.after", Injected::into_text);
+                Ok(())
             }
         }
     }

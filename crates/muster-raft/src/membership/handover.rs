@@ -1,6 +1,7 @@
 //! Handing the lead to another voter.
 
 use muster_core::NodeId;
+use muster_failpoint::failpoint;
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::Instant;
 
@@ -63,9 +64,11 @@ pub(crate) async fn hand_over(parts: &Parts, to: NodeId) -> HandOver {
     let mut lead = parts.lead.clone();
     // The other one catches up, is asked, and stands for election; if it does not, the rest elect.
     let deadline = Instant::now() + parts.options.election_max * 3;
+    failpoint!("hand_over.trigger.before");
     if parts.raft.trigger().transfer_leader(to).await.is_err() {
         return HandOver::NotTaken { leader: None };
     }
+    failpoint!("hand_over.trigger.after");
     let taken = lead.wait_for(|lead| matches!(lead, Lead::Other { .. }));
     let leader = match tokio::time::timeout_at(deadline, taken).await {
         Ok(Ok(lead)) => match *lead {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use muster_core::NodeState;
+use muster_failpoint::failpoint;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +53,7 @@ pub(super) async fn run(parts: Parts, stop: CancellationToken) {
             None => None,
         };
         if let Some((index, next)) = removed {
+            failpoint!("membership.removed.before_end");
             let own = parts.options.own();
             let error = Error::Removed {
                 node: me,

@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt, stream};
 use muster_core::NodeId;
+use muster_failpoint::{Injected, failpoint};
 use muster_proto::peer as wire;
 use muster_store::Store;
 use openraft::OptionalSend;
@@ -118,6 +119,14 @@ fn unreachable<E: std::error::Error + 'static>(error: &E) -> RpcError {
     RPCError::Unreachable(Unreachable::new(error))
 }
 
+fn refused(injected: Injected) -> RpcError {
+    unreachable(&injected)
+}
+
+fn status(injected: Injected) -> Status {
+    Status::unavailable(injected.to_string())
+}
+
 /// Openraft backs off from an unreachable node and repeats at once after a network error. A node that refuses us (other
 /// cluster, not started) is as good as unreachable.
 fn rpc_error(status: &Status) -> RpcError {
@@ -161,7 +170,9 @@ impl NetVote<TypeConfig> for Peer {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        failpoint!("peer.vote.before_send", refused);
         let reply = self.client(Lane::Control)?.vote(self.vote_request(rpc, &option)).await;
+        failpoint!("peer.vote.after_answer", refused);
         vote_response(reply.map_err(|status| rpc_error(&status))?.into_inner())
     }
 
@@ -170,6 +181,7 @@ impl NetVote<TypeConfig> for Peer {
         rpc: VoteRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<VoteResponse<TypeConfig>, RpcError> {
+        failpoint!("peer.pre_vote.before_send", refused);
         let reply = self
             .client(Lane::Control)?
             .pre_vote(self.vote_request(rpc, &option))
@@ -190,10 +202,12 @@ impl NetTransferLeader<TypeConfig> for Peer {
             to_node: *req.to_node_id(),
             last_log: req.last_log_id().copied().map(convert::log_id_out),
         };
+        failpoint!("peer.transfer_leader.before_send", refused);
         let reply = self
             .client(Lane::Control)?
             .transfer_leader(timed(message, &option))
             .await;
+        failpoint!("peer.transfer_leader.after_answer", refused);
         let reply = reply.map_err(|status| rpc_error(&status))?.into_inner();
         if reply.refused.is_empty() {
             return Ok(Ok(()));
@@ -216,12 +230,15 @@ impl NetStreamAppend<TypeConfig> for Peer {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         let header = self.channels.header(self.target);
-        let mut requests = input.map(move |request| wire::AppendRequest {
-            header: Some(header),
-            vote: Some(convert::vote_out(request.vote)),
-            previous: request.prev_log_id.map(convert::log_id_out),
-            entries: request.entries.into_iter().map(convert::entry_out).collect(),
-            leader_commit: request.leader_commit.map(convert::log_id_out),
+        let mut requests = input.map(move |request| {
+            failpoint!("peer.append.before_send");
+            wire::AppendRequest {
+                header: Some(header),
+                vote: Some(convert::vote_out(request.vote)),
+                previous: request.prev_log_id.map(convert::log_id_out),
+                entries: request.entries.into_iter().map(convert::entry_out).collect(),
+                leader_commit: request.leader_commit.map(convert::log_id_out),
+            }
         });
         let client = self.client(self.lane);
         Box::pin(async move {
@@ -231,14 +248,15 @@ impl NetStreamAppend<TypeConfig> for Peer {
             let Some(first) = requests.next().await else {
                 return Ok(stream::empty().boxed());
             };
+            failpoint!("peer.append.before_open", refused);
             let requests = stream::iter([first]).chain(requests);
             // Only the opening has a deadline: the stream itself lives as long as the peer answers pings.
             let opening = tokio::time::timeout(option.hard_ttl().max(DEADLINE_MIN), client.append(requests)).await;
             let replies = opening.map_err(|late| RPCError::Network(NetworkError::new(&late)))?;
             let replies = replies.map_err(|status| rpc_error(&status))?.into_inner();
-            let results = replies.map(|reply| match reply {
-                Ok(reply) => append_result(reply),
-                Err(status) => Err(rpc_error(&status)),
+            let results = replies.map(|reply| {
+                failpoint!("peer.append.answered", refused);
+                append_result(reply.map_err(|status| rpc_error(&status))?)
             });
             Ok(results.boxed())
         })
@@ -256,6 +274,7 @@ impl NetSnapshot<TypeConfig> for Peer {
         option: RPCOption,
     ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
         let lost = |error: &Status| StreamingError::Unreachable(Unreachable::new(error));
+        failpoint!("peer.snapshot.before_send", |injected| lost(&status(injected)));
         let SnapshotData::Own(pinned) = snapshot.snapshot else {
             return Err(lost(&Status::internal("only a node's own snapshot can be sent")));
         };
@@ -291,7 +310,9 @@ impl NetSnapshot<TypeConfig> for Peer {
                 from = head.offset,
                 "sending a snapshot"
             );
-            client.snapshot(timed(parts(pinned, head), &option)).await
+            let reply = client.snapshot(timed(parts(pinned, head), &option)).await;
+            failpoint!("peer.snapshot.after_answer", status);
+            reply
         };
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use muster_failpoint::failpoint;
 use muster_proto::peer as wire;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant};
@@ -40,12 +41,14 @@ pub(super) fn serve(
                 return;
             }
             let id = request.id;
+            failpoint!("peer.propose.received");
             match submit(&running, &request.batch) {
                 Ok(answer) => {
                     let replies = replies.clone();
                     tokio::spawn(async move {
                         // A dropped call means the proposer ended with the group in its hands.
                         let result = answer.await.unwrap_or(Err(ProposeError::Stopped));
+                        failpoint!("peer.propose.before_answer");
                         let _gone = replies.send(Ok(reply(id, result))).await;
                     });
                 }

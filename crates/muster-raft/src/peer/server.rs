@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use muster_core::{NodeId, SessionId};
+use muster_failpoint::failpoint;
 use muster_proto::peer as wire;
 use muster_proto::peer::peer_server::Peer;
 use muster_store::{Identity, Room, Store};
@@ -242,6 +243,7 @@ fn checked(
             let request = request?;
             check_header(check.node, check.cluster, request.header)?;
             check.contact.touch();
+            failpoint!("peer.append.received", stopped);
             // Heartbeats need no room, and the leader must go on being known.
             if !request.entries.is_empty() {
                 refuse_without_room(check.node, (check.room)())?;
@@ -257,6 +259,7 @@ fn checked(
 #[tonic::async_trait]
 impl Peer for PeerServer {
     async fn hello(&self, request: Request<wire::HelloRequest>) -> Result<Response<wire::HelloReply>, Status> {
+        failpoint!("peer.hello.received", stopped);
         let request = request.into_inner();
         tracing::debug!(from = request.from, "hello");
         let mut reply = wire::HelloReply {
@@ -324,17 +327,16 @@ impl Peer for PeerServer {
         let request = request.into_inner();
         let running = self.admit_voting(request.header)?;
         metrics::counter!("muster_raft_vote_requests_total").increment(1);
-        running
-            .raft
-            .vote(vote_request(request)?)
-            .await
-            .map(vote_reply)
-            .map_err(stopped)
+        failpoint!("peer.vote.received", stopped);
+        let voted = running.raft.vote(vote_request(request)?).await;
+        failpoint!("peer.vote.before_answer", stopped);
+        voted.map(vote_reply).map_err(stopped)
     }
 
     async fn pre_vote(&self, request: Request<wire::VoteRequest>) -> Result<Response<wire::VoteReply>, Status> {
         let request = request.into_inner();
         let running = self.admit_voting(request.header)?;
+        failpoint!("peer.pre_vote.received", stopped);
         running
             .raft
             .pre_vote(vote_request(request)?)
@@ -351,7 +353,9 @@ impl Peer for PeerServer {
         let running = self.admit_voting(request.header)?;
         let from = convert::vote_in(request.from_leader).map_err(invalid)?;
         let message = TransferLeaderRequest::new(from, request.to_node, request.last_log.map(convert::log_id_in));
+        failpoint!("peer.transfer_leader.received", stopped);
         let outcome = running.raft.handle_transfer_leader(message).await.map_err(stopped)?;
+        failpoint!("peer.transfer_leader.before_answer", stopped);
         Ok(Response::new(wire::TransferLeaderReply {
             refused: outcome.err().map(|error| error.to_string()).unwrap_or_default(),
         }))
@@ -373,7 +377,10 @@ impl Peer for PeerServer {
             room: Arc::new(move || store.room()),
         };
         let requests = checked(request.into_inner(), check, refusal.clone());
-        let replies = running.raft.stream_append(requests).map(append_reply);
+        let replies = running.raft.stream_append(requests).map(|appended| {
+            failpoint!("peer.append.before_answer", stopped);
+            append_reply(appended)
+        });
         let end = futures::stream::once(async move { refusal.lock().take() });
         let end = end.filter_map(|status| async move { status.map(Err) });
         Ok(Response::new(replies.chain(end).boxed()))
@@ -397,6 +404,7 @@ impl Peer for PeerServer {
         refuse_without_room(self.node, self.store.room_for(head.bytes))?;
         let _turn = self.turn()?;
         self.contact.touch();
+        failpoint!("peer.snapshot.received", stopped);
         let path = self.store.state().receiving_path(from, head.id).map_err(failed)?;
         let bytes = transfer::receive(parts, &path, head.offset, first).await?;
         if bytes != head.bytes {
@@ -406,7 +414,9 @@ impl Peer for PeerServer {
             )));
         }
         tracing::info!(node = self.node, from, bytes, "snapshot received");
+        failpoint!("peer.snapshot.before_check", stopped);
         self.check_snapshot(path.clone()).await?;
+        failpoint!("peer.snapshot.before_install", stopped);
         let stored = head.membership.unwrap_or_default();
         let meta = SnapshotMeta {
             last_log_id: head.last_log.map(convert::log_id_in),
@@ -420,6 +430,7 @@ impl Peer for PeerServer {
             .install_full_snapshot(vote, snapshot)
             .await
             .map_err(stopped)?;
+        failpoint!("peer.snapshot.before_answer", stopped);
         Ok(Response::new(wire::SnapshotReply {
             vote: Some(convert::vote_out(response.vote)),
         }))
@@ -431,6 +442,7 @@ impl Peer for PeerServer {
     ) -> Result<Response<wire::SnapshotOffsetReply>, Status> {
         let request = request.into_inner();
         let (_, from) = self.admit(request.header)?;
+        failpoint!("peer.snapshot_offset.received", stopped);
         // Asking makes room by removing what another sender left, which must not be under way.
         let _turn = self.turn()?;
         let path = self.store.state().receiving_path(from, request.id);
@@ -458,6 +470,7 @@ impl Peer for PeerServer {
         request: Request<wire::ReadIndexRequest>,
     ) -> Result<Response<wire::ReadIndexReply>, Status> {
         let (running, _) = self.admit(request.into_inner().header)?;
+        failpoint!("peer.read_index.received", stopped);
         let (reply, answer) = oneshot::channel();
         let call = ReadCall {
             deadline: Instant::now() + READ_DEADLINE,
@@ -476,6 +489,7 @@ impl Peer for PeerServer {
         let request = request.into_inner();
         let (running, from) = self.admit(request.header)?;
         self.leads(running)?;
+        failpoint!("peer.vouch.received", stopped);
         let sessions: Vec<_> = request.sessions.into_iter().map(session_in).collect();
         running.sink.vouched(from, &sessions);
         Ok(Response::new(wire::VouchReply {}))
@@ -484,7 +498,9 @@ impl Peer for PeerServer {
     async fn join(&self, request: Request<wire::JoinRequest>) -> Result<Response<wire::JoinReply>, Status> {
         let request = request.into_inner();
         let (running, from) = self.admit(request.header)?;
+        failpoint!("peer.join.received", stopped);
         let outcome = joins::join(&running.membership, from, request).await?;
+        failpoint!("peer.join.before_answer", stopped);
         Ok(Response::new(wire::JoinReply { outcome: Some(outcome) }))
     }
 
@@ -501,6 +517,7 @@ impl Peer for PeerServer {
         let request = request.into_inner();
         let (running, _) = self.admit(request.header)?;
         self.leads(running)?;
+        failpoint!("peer.hand_over.received", stopped);
         let outcome = membership::hand_over(&running.membership, request.to_node).await;
         Ok(Response::new(joins::hand_over_out(outcome)))
     }
@@ -508,6 +525,7 @@ impl Peer for PeerServer {
     async fn exchange(&self, request: Request<wire::ExchangeRequest>) -> Result<Response<wire::ExchangeReply>, Status> {
         let request = request.into_inner();
         let (running, from) = self.admit(request.header)?;
+        failpoint!("peer.exchange.received", stopped);
         running.facts.note(from, request.facts.unwrap_or_default());
         Ok(Response::new(wire::ExchangeReply {
             facts: Some(running.facts.own()),
@@ -516,6 +534,7 @@ impl Peer for PeerServer {
 
     async fn log_end(&self, request: Request<wire::LogEndRequest>) -> Result<Response<wire::LogEndReply>, Status> {
         let (running, _) = self.admit(request.into_inner().header)?;
+        failpoint!("peer.log_end.received", stopped);
         let last = log_end(&running.raft, &self.store).await.map_err(stopped)?;
         let last = last.ok_or_else(|| Status::unavailable(format!("node {} is not the leader", self.node)))?;
         Ok(Response::new(wire::LogEndReply {

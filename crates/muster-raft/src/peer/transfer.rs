@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt};
+use muster_failpoint::failpoint;
 use muster_proto::peer as wire;
 use muster_store::PinnedSnapshot;
 use tokio::fs::OpenOptions;
@@ -56,6 +57,7 @@ struct PartWriter {
 
 impl PartWriter {
     fn send(&mut self, last: bool) -> io::Result<()> {
+        failpoint!("peer.snapshot.before_part", io::Error::from);
         let data = self.buffer.split().freeze();
         let part = wire::SnapshotPart {
             head: self.head.take(),
@@ -116,6 +118,9 @@ where
         if crc32fast::hash(&part.data) != part.crc {
             return Err(Status::data_loss("a part of the snapshot was damaged on its way"));
         }
+        failpoint!("peer.snapshot.before_write", |injected| failed(io::Error::from(
+            injected
+        )));
         append(&mut file, &part.data).await.map_err(failed)?;
         bytes += part.data.len() as u64;
         if part.last {

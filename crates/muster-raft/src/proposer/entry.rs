@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use muster_core::{Batch, Timestamp};
+use muster_failpoint::failpoint;
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
 use tokio::sync::mpsc::UnboundedSender;
@@ -25,6 +26,7 @@ impl InFlight {
         let signal = match result {
             Ok(response) => {
                 metrics::histogram!("muster_proposal_seconds").record(self.begun.elapsed());
+                failpoint!("proposal.committed.before_answer");
                 group.answer(response.data.0);
                 Signal::EntryApplied
             }
@@ -97,5 +99,8 @@ pub(super) async fn propose(
         begun: Instant::now(),
     };
     let responder = Callback::new(move |result| in_flight.finish(result));
-    raft.client_write_ff(CommandBytes(bytes), Some(responder)).await.is_ok()
+    failpoint!("proposal.write.before");
+    let taken = raft.client_write_ff(CommandBytes(bytes), Some(responder)).await;
+    failpoint!("proposal.write.after");
+    taken.is_ok()
 }

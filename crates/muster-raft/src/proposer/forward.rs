@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use muster_core::{Batch, NodeId};
+use muster_failpoint::failpoint;
 use muster_proto::peer as wire;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio_stream::wrappers::ReceiverStream;
@@ -75,6 +76,7 @@ impl Link {
             id,
             batch,
         };
+        failpoint!("proposal.forward.before_send");
         if self.requests.try_send(request).is_err() {
             return Err(group);
         }

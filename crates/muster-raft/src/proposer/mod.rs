@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::NodeId;
+use muster_failpoint::failpoint;
 use muster_proto::peer as wire;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::watch;
@@ -332,6 +333,7 @@ impl Proposer {
         match reply.outcome() {
             wire::ProposeOutcome::Done => match forward::replies(&reply.replies) {
                 Ok(replies) => {
+                    failpoint!("proposal.forward.before_answer");
                     group.answer(replies);
                 }
                 Err(error) => {

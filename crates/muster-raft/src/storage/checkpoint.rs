@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use muster_core::NodeId;
+use muster_failpoint::failpoint;
 use muster_store::{PinnedSnapshot, SnapshotInfo, Store};
 use parking_lot::{Mutex, MutexGuard};
 
@@ -54,6 +55,7 @@ impl Checkpointer {
 
     /// Writes a checkpoint and looks at the very state that it holds.
     fn write_in_turn<R>(&self, look: impl FnOnce(&Applied) -> R) -> Result<(CheckpointStats, R), Error> {
+        failpoint!("checkpoint.take.before", Error::injected);
         let begun = Instant::now();
         let mut ahead = Vec::new();
         let (mut locked, mut longest) = (Duration::ZERO, Duration::ZERO);
@@ -77,6 +79,7 @@ impl Checkpointer {
                 held(since);
                 ahead.extend(rows);
                 parts += 1;
+                failpoint!("checkpoint.take.between_parts", Error::injected);
                 continue;
             }
             let seen = look(&state);
@@ -85,6 +88,7 @@ impl Checkpointer {
             held(since);
             break (checkpoint, applied, seen);
         };
+        failpoint!("checkpoint.take.after", Error::injected);
         let written = self.store.state().write(checkpoint)?;
         metrics::histogram!("muster_checkpoint_locked_seconds").record(longest);
         metrics::histogram!("muster_checkpoint_seconds").record(begun.elapsed());
@@ -131,10 +135,12 @@ impl Checkpointer {
             });
         }
         let begun = Instant::now();
+        failpoint!("snapshot.install.before_restore", Error::injected);
         let restored = Applied::restore(self.store.state().load_prepared(&path)?)?;
         // An older program must not open what comes now.
         self.store.raise_level(prepared.level)?;
         let info = self.store.state().install_snapshot(&path)?;
+        failpoint!("snapshot.install.before_swap", Error::injected);
         let old = std::mem::replace(&mut *self.state.lock(), restored);
         // Freed when nobody waits for the lock: a state has millions of parts.
         drop(old);

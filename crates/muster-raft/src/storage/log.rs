@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use futures::Stream;
 use metrics::Histogram;
+use muster_failpoint::failpoint;
 use muster_store::{LogEntry, Store};
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
@@ -78,6 +79,7 @@ impl RaftLogReader<TypeConfig> for LogAdapter {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry>, io::Error> {
+        failpoint!("raft.replicate.before_read", io::Error::from);
         self.read(start, end, READ_BYTES)
     }
 
@@ -92,6 +94,7 @@ impl RaftLogReader<TypeConfig> for LogAdapter {
             if from >= to {
                 return Ok::<_, io::Error>(None);
             }
+            failpoint!("apply.read.before", io::Error::from);
             let entries = reader.read(from, to, READ_BYTES)?;
             if entries.is_empty() {
                 let last = reader.store.log().bounds().last.map(|last| last.index);
@@ -134,8 +137,11 @@ impl RaftLogStorage<TypeConfig> for LogAdapter {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        failpoint!("raft.vote.before_save", io::Error::from);
         let vote = convert::vote_bytes(*vote);
-        self.blocking(move |store| store.log().save_vote(vote)).await
+        let saved = self.blocking(move |store| store.log().save_vote(vote)).await;
+        failpoint!("raft.vote.after_save", io::Error::from);
+        saved
     }
 
     async fn append<I>(&mut self, entries: I, callback: IOFlushed<TypeConfig>) -> Result<(), io::Error>
@@ -143,25 +149,34 @@ impl RaftLogStorage<TypeConfig> for LogAdapter {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
+        failpoint!("raft.append.before", io::Error::from);
         let entries: Vec<LogEntry> = entries.into_iter().map(convert::entry_to_store).collect();
         let (begun, synced) = (Instant::now(), self.synced.clone());
         self.store.log().append(
             entries,
             Box::new(move |result| {
                 synced.record(begun.elapsed());
+                failpoint!("raft.append.before_completed");
                 callback.io_completed(result.map_err(io::Error::other));
+                failpoint!("raft.append.after_completed");
             }),
         );
         Ok(())
     }
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> Result<(), io::Error> {
+        failpoint!("raft.truncate.before", io::Error::from);
         let last = last.map(convert::position);
-        self.blocking(move |store| store.log().truncate_after(last)).await
+        let truncated = self.blocking(move |store| store.log().truncate_after(last)).await;
+        failpoint!("raft.truncate.after", io::Error::from);
+        truncated
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
+        failpoint!("raft.purge.before", io::Error::from);
         let upto = convert::position(upto);
-        self.blocking(move |store| store.log().purge(upto)).await
+        let purged = self.blocking(move |store| store.log().purge(upto)).await;
+        failpoint!("raft.purge.after", io::Error::from);
+        purged
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use metrics::Histogram;
 use muster_core::{Event, LogIndex, NodeId, Reply};
+use muster_failpoint::failpoint;
 use muster_store::Store;
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend};
@@ -193,6 +194,7 @@ impl Machine {
         drop(state);
         self.applied.record(begun.elapsed());
         self.clock.saw(applied.now);
+        failpoint!("apply.entry.before_announce");
         self.announce(id);
         let about_nodes = |event: &Event| matches!(event, Event::NodeChanged { .. } | Event::MembershipChange);
         if applied.events.iter().any(about_nodes) {
@@ -233,9 +235,12 @@ impl RaftStateMachine<TypeConfig> for Machine {
             if let Some(level) = entry.sets_level() {
                 self.prepare_level(index, level).await?;
             }
+            failpoint!("apply.entry.before", io::Error::from);
             let replies = self.apply_entry(entry, data)?;
+            failpoint!("apply.entry.after", io::Error::from);
             if let Some(responder) = responder {
                 responder.send(Replies(replies));
+                failpoint!("apply.entry.after_answer", io::Error::from);
             }
             if turn.elapsed() > TURN {
                 tokio::task::yield_now().await;
@@ -254,12 +259,14 @@ impl RaftStateMachine<TypeConfig> for Machine {
         if current.is_some() && current >= meta.last_log_id {
             return Ok(());
         }
+        failpoint!("snapshot.install.before", io::Error::from);
         let (checkpointer, node, level_max) = (self.checkpointer.clone(), self.node, self.level_max);
         let installed = tokio::task::spawn_blocking(move || checkpointer.install(&snapshot, node, level_max)).await;
         installed.map_err(io::Error::other)?.map_err(|error| match error {
             Error::LevelTooHigh { .. } => self.refuse(error),
             other => io::Error::other(other),
         })?;
+        failpoint!("snapshot.install.before_announce", io::Error::from);
         self.publish();
         self.watches.changed.send_modify(|count| *count += 1);
         self.sink.restored();
@@ -268,6 +275,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
 
     /// Asked for at the start and for each transfer. A member that lags needs what was purged, and no more.
     async fn get_current_snapshot(&mut self) -> Result<Option<StateSnapshot>, io::Error> {
+        failpoint!("snapshot.current.before", io::Error::from);
         let store = self.store.clone();
         let found = tokio::task::spawn_blocking(move || {
             let purged = store.log().bounds().purged.map_or(0, |purged| purged.index);

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use muster_failpoint::failpoint;
 use muster_store::{PinnedSnapshot, SnapshotInfo};
 use openraft::{RaftSnapshotBuilder, Snapshot};
 
@@ -29,9 +30,11 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<StateSnapshot, io::Error> {
+        failpoint!("snapshot.build.before", io::Error::from);
         let checkpointer = self.0.clone();
         let built = tokio::task::spawn_blocking(move || checkpointer.snapshot()).await;
         let pinned = built.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        failpoint!("snapshot.build.after", io::Error::from);
         own(pinned).map_err(io::Error::other)
     }
 }

@@ -44,6 +44,24 @@ pub enum Found {
     Defects(Vec<DefectFound>),
     /// Hostile bytes for decoders.
     Fuzzing(Vec<FuzzTarget>),
+    /// Failpoints of real processes.
+    Failpoints {
+        /// What was seen meanwhile.
+        chaos: Box<Chaos>,
+        /// By the point's name, then by action and node.
+        points: BTreeMap<String, BTreeMap<String, Passed>>,
+    },
+}
+
+/// What became of a failpoint that was armed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Passed {
+    /// How often it acted.
+    pub hits: u64,
+    /// The process ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
 }
 
 /// Real processes under faults.

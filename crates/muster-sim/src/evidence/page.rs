@@ -24,6 +24,7 @@ pub(super) fn page(evidence: &Evidence) -> String {
     checkers(&mut page, &sums);
     campaigns(&mut page, &evidence.campaigns);
     defects(&mut page, &evidence.campaigns);
+    failpoints(&mut page, &sums);
     fuzzing(&mut page, &sums);
     bugs(&mut page, evidence);
     page
@@ -126,7 +127,7 @@ fn campaigns(page: &mut String, campaigns: &[Campaign]) {
     let chaos: Vec<(&Campaign, &Chaos)> = campaigns
         .iter()
         .filter_map(|campaign| match &campaign.found {
-            Found::Chaos(chaos) => Some((campaign, &**chaos)),
+            Found::Chaos(chaos) | Found::Failpoints { chaos, .. } => Some((campaign, &**chaos)),
             _ => None,
         })
         .collect();
@@ -228,6 +229,41 @@ fn defects(page: &mut String, campaigns: &[Campaign]) {
             page,
             "| {name} | {place} | {what} | {by} | {seeds} | {seconds} | {} |",
             recounts.unwrap_or_default()
+        );
+    }
+}
+
+fn failpoints(page: &mut String, sums: &Sums) {
+    let points = &sums.failpoints;
+    if points.is_empty() {
+        return;
+    }
+    line!(page, "\n## Failpoints\n");
+    let hit = points
+        .values()
+        .filter(|acted| acted.values().any(|acted| acted.hits > 0));
+    line!(
+        page,
+        "{} of {} points were hit. How often each acted, by what it was armed with, and how often the process ended by the error. [failpoints.md](failpoints.md) \
+         says where they are.\n",
+        hit.count(),
+        points.len()
+    );
+    table(page, &["Point", "Died", "Returned an error", "Ended by it", "Paused"]);
+    for (name, acted) in points {
+        let of = |action: &str| acted.get(action);
+        let hits = |action| match of(action) {
+            Some(acted) if acted.hits == 0 => "**never**".to_owned(),
+            Some(acted) => grouped(acted.hits),
+            None => "–".to_owned(),
+        };
+        let ended = of("fail").map_or_else(|| "–".to_owned(), |acted| grouped(acted.ended));
+        line!(
+            page,
+            "| `{name}` | {} | {} | {ended} | {} |",
+            hits("die"),
+            hits("fail"),
+            hits("pause")
         );
     }
 }

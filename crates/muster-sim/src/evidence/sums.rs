@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::evidence::{Campaign, Chaos, Found, FuzzTarget, Judged, Simulation};
+use crate::evidence::{Campaign, Chaos, Found, FuzzTarget, Judged, Passed, Simulation};
 
 /// Sums of one ring.
 #[derive(Default)]
@@ -73,6 +73,15 @@ pub(super) struct Sums {
     pub(super) chaos: Ring,
     pub(super) simulation: Ring,
     pub(super) fuzzing: BTreeMap<String, FuzzTarget>,
+    /// By point, then by action.
+    pub(super) failpoints: BTreeMap<String, BTreeMap<String, Acted>>,
+}
+
+/// What a failpoint did over all campaigns, armed with one action.
+#[derive(Default)]
+pub(super) struct Acted {
+    pub(super) hits: u64,
+    pub(super) ended: u64,
 }
 
 impl Sums {
@@ -82,11 +91,28 @@ impl Sums {
             match &campaign.found {
                 Found::Chaos(chaos) => sums.chaos.chaos(campaign.seconds, chaos),
                 Found::Simulation(simulation) => sums.simulation.simulation(campaign.seconds, simulation),
+                Found::Failpoints { chaos, points } => {
+                    sums.chaos.chaos(campaign.seconds, chaos);
+                    sums.failpoints(points);
+                }
                 Found::Defects(_) => {}
                 Found::Fuzzing(targets) => targets.iter().for_each(|target| sums.fuzz(target)),
             }
         }
         sums
+    }
+
+    fn failpoints(&mut self, points: &BTreeMap<String, BTreeMap<String, Passed>>) {
+        for (point, places) in points {
+            let sum = self.failpoints.entry(point.clone()).or_default();
+            for (place, passed) in places {
+                // "die leader"
+                let action = place.split(' ').next().unwrap_or_default();
+                let acted = sum.entry(action.to_owned()).or_default();
+                acted.hits += passed.hits;
+                acted.ended += u64::from(passed.ended);
+            }
+        }
     }
 
     /// Inputs and time add up; what was reached is that of the last run.

@@ -20,6 +20,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bytes::Bytes;
+use muster_failpoint::failpoint;
 
 use super::record::{Link, VOTE_BYTES_MAX, Vote, seal, take, unseal};
 use super::types::LogPosition;
@@ -209,6 +210,7 @@ impl MarkFiles {
 
     /// Overwrites copy A without a sync.
     pub fn note(&self, mark: &Mark) -> Result<()> {
+        failpoint!("mark.note.before_write", Error::injected);
         self.a
             .write_all_at(&mark.encode(), 0)
             .map_err(Error::io("writing the high-water mark"))
@@ -217,10 +219,12 @@ impl MarkFiles {
     /// Writes and syncs both copies.
     pub fn sync(&self, mark: &Mark) -> Result<()> {
         let bytes = mark.encode();
+        failpoint!("mark.sync.before_write", Error::injected);
         for file in [&self.a, &self.b] {
             file.write_all_at(&bytes, 0)
                 .and_then(|()| file.sync_data())
                 .map_err(Error::io("syncing the high-water mark"))?;
+            failpoint!("mark.sync.after_copy", Error::injected);
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use muster_failpoint::failpoint;
 use parking_lot::Mutex;
 use rocksdb::DB;
 
@@ -93,8 +94,11 @@ impl LogStore {
         alarm: Arc<Alarm>,
     ) -> Result<Self> {
         let path = options.dir.join(DIR);
+        failpoint!("log.open.before_open", Error::injected);
         let db = disk::open(&path, options.log_buffer_bytes, mark.is_none())?;
+        failpoint!("log.open.before_recover", Error::injected);
         let recovered = disk::recover(&db, options.verify_bytes, options.tail_bytes_max)?;
+        failpoint!("log.open.before_check", Error::injected);
         let mark = check_mark(&db, &recovered, mark, &files)?;
         let index = Index::new(recovered, disk::bytes(&db)?);
         let shared = Arc::new(Shared {
@@ -117,6 +121,7 @@ impl LogStore {
     pub(crate) fn make_empty(dir: &Path, vote: Option<&Vote>) -> Result<()> {
         // One row goes in.
         let db = disk::open(&dir.join(DIR), 1 << 20, true)?;
+        failpoint!("log.make.before_vote", Error::injected);
         disk::put_vote(&db, vote)
     }
 
@@ -142,8 +147,10 @@ impl LogStore {
             return done(Err(error));
         }
         let number = index.push(&records);
+        failpoint!("log.append.before_queue");
         let refused = shared.queue.push(Op::Append { records, number, done });
         drop(index);
+        failpoint!("log.append.after_queue");
         if let Err(op) = refused {
             op.refuse(&shared.closed());
         }
@@ -216,13 +223,16 @@ impl LogStore {
             end,
             done,
         };
+        failpoint!("log.truncate.before_queue", Error::injected);
         index.truncate(from, end);
         let refused = shared.queue.push(op);
         drop(index);
         if let Err(op) = refused {
             op.refuse(&shared.closed());
         }
-        wait.recv().unwrap_or_else(|_| Err(shared.closed()))
+        let truncated = wait.recv().unwrap_or_else(|_| Err(shared.closed()));
+        failpoint!("log.truncate.after_sync", Error::injected);
+        truncated
     }
 
     /// Removes all entries up to a position, which may lie above the last entry (after a snapshot was installed).
@@ -250,6 +260,7 @@ impl LogStore {
                 detail: format!("it is {}, not {position} as the snapshot has it", purged.position),
             }));
         }
+        failpoint!("log.purge.before_queue", Error::injected);
         index.purge(purged);
         let op = Op::Purge {
             from,
@@ -272,6 +283,7 @@ impl LogStore {
         }
         let (done, wait) = sync_channel(1);
         let mut index = shared.index.lock();
+        failpoint!("log.vote.before_queue", Error::injected);
         let number = index.vote.as_ref().map_or(0, |vote| vote.number) + 1;
         let vote = Vote { number, data: vote };
         index.vote = Some(vote.clone());
@@ -370,6 +382,7 @@ impl Shared {
                 None => (to, None),
             }
         };
+        failpoint!("log.read.before_disk", Error::injected);
         let records = disk::read(&self.db, from, disk_to, bytes_max)?;
         let index = self.index.lock();
         let Some(last) = records.last() else {

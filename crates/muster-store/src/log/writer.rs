@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use muster_failpoint::failpoint;
 use rocksdb::{WriteBatch, WriteOptions};
 
 use super::Shared;
@@ -80,8 +81,11 @@ impl Writer {
         let written = self.write(&group).and_then(|written| {
             // A vote counts once it is in the mark, and so does what was appended under it.
             if written.mark {
+                failpoint!("log.vote.before_mark", Error::injected);
                 self.raise_mark(&written)?;
+                failpoint!("log.vote.after_mark", Error::injected);
             }
+            failpoint!("log.group.before_answer", Error::injected);
             Ok(written)
         });
         let written = match written {
@@ -106,6 +110,7 @@ impl Writer {
                 Op::Purge { .. } => {}
             }
         }
+        failpoint!("log.group.after_answer", Error::injected);
         if written.mark {
             Ok(())
         } else {
@@ -121,6 +126,7 @@ impl Writer {
         for op in group {
             match op {
                 Op::Append { records, .. } => {
+                    failpoint!("log.append.before_write", Error::injected);
                     for record in records {
                         record.encode_into(&mut self.buffer);
                         batch.put(entry_key(record.entry.position.index), &self.buffer);
@@ -129,13 +135,16 @@ impl Writer {
                     }
                 }
                 Op::Truncate { from, to, end, .. } => {
+                    failpoint!("log.truncate.before_mark", Error::injected);
                     self.lower_mark(*end)?;
+                    failpoint!("log.truncate.before_write", Error::injected);
                     for index in *from..=*to {
                         batch.delete(entry_key(index));
                     }
                     written.synced = true;
                 }
                 Op::Purge { from, to, purged: link } => {
+                    failpoint!("log.purge.before_write", Error::injected);
                     batch.delete_range(entry_key(*from), entry_key(to.saturating_add(1)));
                     batch.put(PURGED_KEY, encode_link(link));
                     purged = Some(*link);
@@ -148,6 +157,7 @@ impl Writer {
                     written.synced = true;
                 }
                 Op::Vote { vote, .. } => {
+                    failpoint!("log.vote.before_write", Error::injected);
                     batch.put(VOTE_KEY, vote.encode());
                     self.mark.vote = Some(vote.clone());
                     (written.synced, written.mark) = (true, true);
@@ -167,15 +177,19 @@ impl Writer {
                 "a failure asked for by a test",
             )));
         }
+        failpoint!("log.group.before_sync", Error::injected);
         let mut options = WriteOptions::default();
         options.set_sync(written.synced);
         let db = &self.shared.db;
         db.write_opt(batch, &options)
             .map_err(Error::database("writing the log"))?;
+        failpoint!("log.group.after_sync", Error::injected);
         if let Some(purged) = purged {
+            failpoint!("log.purge.before_files", Error::injected);
             // Whole files below the purge position go at once instead of being compacted away.
             db.delete_file_in_range(entry_key(0), entry_key(purged.position.index))
                 .map_err(Error::database("purging the log"))?;
+            failpoint!("log.purge.after_files", Error::injected);
         }
         Ok(written)
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use muster_failpoint::failpoint;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, FlushOptions, Options,
 };
@@ -140,6 +141,7 @@ impl Generation {
     pub fn flush(&self) -> Result<()> {
         let families = [META, ROWS, HISTORY, IDS, KEYS].map(|name| self.family(name));
         let families = families.into_iter().collect::<Result<Vec<_>>>()?;
+        failpoint!("state.flush.before", Error::injected);
         self.db
             .flush_cfs_opt(&families, &FlushOptions::default())
             .map_err(Error::database("flushing the state"))

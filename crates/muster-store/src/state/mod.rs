@@ -25,6 +25,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use muster_core::{JobFilter, JobId, JobRow, LogIndex, Row, TenantId};
+use muster_failpoint::failpoint;
 use parking_lot::{Mutex, RwLock};
 use rocksdb::WriteBatch;
 
@@ -144,8 +145,10 @@ impl StateStore {
                 ));
             }
         };
+        failpoint!("state.open.before_open", Error::injected);
         let state = Generation::open(&options.dir.join(generation::name(number)), options.cache_bytes, false)?;
         let meta = state.meta()?;
+        failpoint!("state.open.before_remove", Error::injected);
         generation::remove_others(&options.dir, number)?;
         let snapshots = Snapshots::open(options.dir.join(SNAPSHOTS))?;
         let shared = Shared {
@@ -175,6 +178,7 @@ impl StateStore {
         let path = dir.join(generation::name(FIRST));
         snapshot::remove(&path);
         drop(Generation::open(&path, 0, true)?);
+        failpoint!("state.make.before_pointer", Error::injected);
         generation::point(dir, FIRST)
     }
 
@@ -231,11 +235,13 @@ impl StateStore {
         }
         batch.put(generation::META_KEY, encode_meta(&meta)?);
         let bytes = batch.size_in_bytes();
+        failpoint!("checkpoint.write.before", Error::injected);
         let written = state
             .db
             .write_without_wal(batch)
             .map_err(Error::database("writing a checkpoint"));
         writing.note(&self.shared.alarm, written)?;
+        failpoint!("checkpoint.write.after", Error::injected);
         writing.meta = meta;
         writing.unflushed_bytes += bytes;
         {
@@ -274,6 +280,7 @@ impl StateStore {
     fn flush_locked(&self, writing: &mut Writing, state: &Generation) -> Result<()> {
         let flushed = state.flush();
         writing.note(&self.shared.alarm, flushed)?;
+        failpoint!("state.flush.after", Error::injected);
         writing.unflushed_bytes = 0;
         writing.flushed_at = Instant::now();
         *self.shared.durable.lock() = writing.meta.applied;
@@ -337,12 +344,15 @@ impl StateStore {
         let mut writing = self.shared.writing.lock();
         writing.usable()?;
         let state = self.state();
+        failpoint!("snapshot.pin.before_flush", Error::injected);
         self.flush_locked(&mut writing, &state)?;
+        failpoint!("snapshot.pin.before_link", Error::injected);
         let linked = rocksdb::checkpoint::Checkpoint::new(&state.db)
             .and_then(|checkpoint| checkpoint.create_checkpoint(&dir))
             .map_err(Error::database("pinning a snapshot"));
         let meta = writing.meta.clone();
         drop(writing);
+        failpoint!("snapshot.pin.after_link", Error::injected);
         let pinned = linked.and_then(|()| PinnedSnapshot::new(dir.clone(), meta));
         if pinned.is_err() {
             snapshot::remove(&dir);
@@ -416,7 +426,9 @@ impl StateStore {
         let number = self.shared.writing.lock().number + 1;
         let dir = options.dir.join(generation::name(number));
         snapshot::remove(&dir);
+        failpoint!("snapshot.prepare.before_unpack", Error::injected);
         let opened = pack::unpack(path, &dir).and_then(|meta| {
+            failpoint!("snapshot.prepare.before_check", Error::injected);
             let state = Generation::open(&dir, options.cache_bytes, false)?;
             if state.meta()? != meta {
                 return Err(Error::damaged("snapshot", "its position is not that of its state"));
@@ -489,8 +501,10 @@ impl StateStore {
         };
         let mut writing = self.shared.writing.lock();
         writing.usable()?;
+        failpoint!("snapshot.install.before_pointer", Error::injected);
         let pointed = generation::point(&options.dir, number);
         writing.note(&self.shared.alarm, pointed)?;
+        failpoint!("snapshot.install.after_pointer", Error::injected);
         let old = std::mem::replace(&mut *self.shared.state.write(), Arc::new(state));
         old.retire();
         self.shared.overlay.lock().clear();
@@ -500,6 +514,7 @@ impl StateStore {
         writing.flushed_at = Instant::now();
         *self.shared.durable.lock() = meta.applied;
         drop(writing);
+        failpoint!("snapshot.install.before_remove", Error::injected);
         snapshot::remove(path);
         Ok(snapshot::info(meta))
     }

@@ -12,6 +12,8 @@ use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::Path;
 
+use muster_failpoint::failpoint;
+
 use crate::codec::{Meta, decode_meta, encode_meta};
 use crate::{Error, Result, files};
 
@@ -33,6 +35,7 @@ pub(crate) fn pack(dir: &Path, meta: &Meta, to: &mut dyn Write) -> Result<()> {
     parts.write(b'h', &encode_meta(meta)?).map_err(io())?;
     let mut buffer = vec![0; PART_MAX];
     for (name, size) in list(dir)? {
+        failpoint!("snapshot.pack.before_file", Error::injected);
         let mut file = File::open(dir.join(&name)).map_err(io())?;
         let mut head = size.to_le_bytes().to_vec();
         head.extend_from_slice(name.as_encoded_bytes());
@@ -114,6 +117,7 @@ pub(crate) fn unpack(from: &Path, dir: &Path) -> Result<Meta> {
             if left != 0 {
                 return Err(damaged("a file is shorter than its size"));
             }
+            failpoint!("snapshot.unpack.before_sync", Error::injected);
             file.sync_all().map_err(io())?;
         }
         match tag {
@@ -128,6 +132,7 @@ pub(crate) fn unpack(from: &Path, dir: &Path) -> Result<Meta> {
         }
     }
     parts.expect_end()?;
+    failpoint!("snapshot.unpack.before_dir_sync", Error::injected);
     files::sync_dir(dir)?;
     Ok(meta)
 }

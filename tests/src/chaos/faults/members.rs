@@ -61,13 +61,15 @@ pub(super) async fn inject(injector: &Injector, fault: Fault, rng: &mut StdRng) 
 type Done = Result<String, String>;
 
 /// Someone who changes the membership.
-struct Operator<'a> {
+pub(in crate::chaos) struct Operator<'a> {
     injector: &'a Injector,
-    client: Client,
+    pub(in crate::chaos) client: Client,
+    /// The only member that new nodes know, if not some.
+    pub(in crate::chaos) member: Option<u64>,
 }
 
 impl<'a> Operator<'a> {
-    fn new(injector: &'a Injector) -> Self {
+    pub(in crate::chaos) fn new(injector: &'a Injector) -> Self {
         let client = Client::builder()
             .addresses(injector.world.addresses.all())
             .deadline(CALL)
@@ -75,6 +77,7 @@ impl<'a> Operator<'a> {
         Self {
             injector,
             client: client.connect_lazy().expect("good addresses"),
+            member: None,
         }
     }
 
@@ -159,7 +162,8 @@ impl<'a> Operator<'a> {
             injector.retire(lost);
         }
         let ids = injector.net.ids();
-        let asked: Vec<u64> = ids.choose_multiple(rng, 2).copied().collect();
+        let some = ids.choose_multiple(rng, 2).copied().collect();
+        let asked: Vec<u64> = self.member.map_or(some, |member| vec![member]);
         injector
             .prepare(NodePorts::of(id), &asked)
             .await
@@ -168,10 +172,11 @@ impl<'a> Operator<'a> {
         Ok(id)
     }
 
-    async fn grow(&self, rng: &mut StdRng) -> Done {
+    /// Brings in a node. With this probability, in percent, the join is given up half-way.
+    pub(in crate::chaos) async fn grow(&self, abort_percent: u32, rng: &mut StdRng) -> Done {
         let id = self.bring(None, rng).await?;
         let mut aborted = false;
-        if rng.random_range(0..100) < ABORT {
+        if rng.random_range(0..100) < abort_percent {
             self.injector.may_leave(id);
             tokio::time::sleep(Duration::from_millis(rng.random_range(0..3_000))).await;
             aborted = self.abort(id).await;
@@ -216,6 +221,11 @@ impl<'a> Operator<'a> {
             stay = vec![leader];
         }
         let node = *stay.choose(rng).ok_or("no node is there")?;
+        self.take_out(node).await
+    }
+
+    /// Has a node removed; its process must end by itself after.
+    pub(in crate::chaos) async fn take_out(&self, node: u64) -> Done {
         self.injector.may_leave(node);
         // Not repeated by itself when unknown: it may have begun.
         match self.client.remove_node(node).await {
@@ -239,12 +249,12 @@ impl<'a> Operator<'a> {
         if voters(&self.quiet().await?) >= VOTERS_MAX {
             self.shrink(rng).await?;
         }
-        self.grow(rng).await
+        self.grow(ABORT, rng).await
     }
 
     async fn remove(&self, rng: &mut StdRng) -> Done {
         if voters(&self.quiet().await?) <= VOTERS_MIN {
-            self.grow(rng).await?;
+            self.grow(ABORT, rng).await?;
             if voters(&self.quiet().await?) <= VOTERS_MIN {
                 return Err("too few voters".into());
             }

@@ -17,7 +17,10 @@ use muster_sim::history::FaultKind;
 
 pub(crate) use clock::Clock;
 pub(crate) use disk::{Disk, lacking};
+pub(in crate::chaos) use members::Operator;
+pub(in crate::chaos) use places::{BACK, REFUSED};
 pub(crate) use schedule::{Injector, Log};
+pub(in crate::chaos) use workers::inject as trouble_workers;
 
 /// What can be done to a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

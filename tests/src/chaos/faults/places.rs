@@ -11,9 +11,9 @@ use crate::chaos::applied::AppliedLogs;
 use crate::{Cluster, NodePorts};
 
 /// Longest start of a node on a busy machine, its log read.
-pub(super) const BACK: Duration = Duration::from_mins(1);
+pub(in crate::chaos) const BACK: Duration = Duration::from_mins(1);
 /// Exit code of a node that the cluster refuses.
-const REFUSED: i32 = 4;
+pub(in crate::chaos) const REFUSED: i32 = 4;
 
 /// Nodes for which it is not as usual.
 #[derive(Default)]
@@ -39,17 +39,17 @@ impl Injector {
         self.exceptions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn cluster(&self) -> MutexGuard<'_, Cluster> {
+    pub(in crate::chaos) fn cluster(&self) -> MutexGuard<'_, Cluster> {
         self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A node may end by itself until it is started again.
-    pub(super) fn expect_down(&self, id: u64) {
+    pub(in crate::chaos) fn expect_down(&self, id: u64) {
         self.exceptions().down.insert(id);
     }
 
     /// SIGKILL. False: it did not run.
-    pub(super) fn kill(&self, id: u64) -> bool {
+    pub(in crate::chaos) fn kill(&self, id: u64) -> bool {
         self.expect_down(id);
         let mut cluster = self.cluster();
         if !cluster.has(id) {
@@ -61,7 +61,7 @@ impl Injector {
     }
 
     /// Starts a node that does not run, unless it is gone.
-    pub(super) fn start(&self, id: u64) {
+    pub(in crate::chaos) fn start(&self, id: u64) {
         let mut cluster = self.cluster();
         let mut exceptions = self.exceptions();
         if cluster.has(id) && cluster.pid(id).is_none() && !exceptions.lost.contains(&id) {
@@ -71,7 +71,7 @@ impl Injector {
     }
 
     /// Starts a node again that ended by itself, as a supervisor does. True: it had ended.
-    pub(super) fn supervise(&self, id: u64) -> bool {
+    pub(in crate::chaos) fn supervise(&self, id: u64) -> bool {
         let ended = {
             let mut cluster = self.cluster();
             cluster.has(id) && cluster.ended(id).is_some()
@@ -84,13 +84,13 @@ impl Injector {
     }
 
     /// Room on its disk, as a node says.
-    pub(super) async fn room(&self, id: u64) -> Option<&'static str> {
+    pub(in crate::chaos) async fn room(&self, id: u64) -> Option<&'static str> {
         Some(self.observer.ask(id).await?.storage.room)
     }
 
     /// Waits until a node answers. Its process has just been started or thawed, so an answer is a new one. False at once
     /// if it is not to come back.
-    pub(super) async fn wait_for(&self, id: u64) -> bool {
+    pub(in crate::chaos) async fn wait_for(&self, id: u64) -> bool {
         let end = Instant::now() + BACK;
         while Instant::now() < end && self.stays(id) {
             if self.observer.ask(id).await.is_some() {
@@ -102,14 +102,14 @@ impl Injector {
     }
 
     /// False: it left, or is lost.
-    pub(super) fn stays(&self, id: u64) -> bool {
+    pub(in crate::chaos) fn stays(&self, id: u64) -> bool {
         let exceptions = self.exceptions();
         let gone = exceptions.lost.contains(&id) || exceptions.leaving.get(&id).is_some_and(|leaving| leaving.ended);
         !gone && self.net.ids().contains(&id)
     }
 
     /// A node comes: everything but its process.
-    pub(super) async fn prepare(&self, own: NodePorts, members: &[u64]) -> std::io::Result<()> {
+    pub(in crate::chaos) async fn prepare(&self, own: NodePorts, members: &[u64]) -> std::io::Result<()> {
         self.net.open(own.id, own.peer).await?;
         let mut cluster = self.cluster();
         let members: Vec<_> = members
@@ -123,24 +123,24 @@ impl Injector {
     }
 
     /// A node has joined: clients and workers may begin at it.
-    pub(super) fn welcome(&self, id: u64) {
+    pub(in crate::chaos) fn welcome(&self, id: u64) {
         let address = self.cluster().address(id);
         self.world.addresses.add(id, address.clone());
         self.observer.watch(id, address);
     }
 
     /// From now on a node may find out that it was removed.
-    pub(super) fn may_leave(&self, id: u64) {
+    pub(in crate::chaos) fn may_leave(&self, id: u64) {
         self.exceptions().leaving.entry(id).or_default();
     }
 
     /// A node that was asked to leave has left. Its process must find out and end.
-    pub(super) fn has_left(&self, id: u64) {
+    pub(in crate::chaos) fn has_left(&self, id: u64) {
         self.exceptions().leaving.entry(id).or_default().left = true;
     }
 
     /// A node that was asked to leave stays.
-    pub(super) fn stays_after_all(&self, id: u64) {
+    pub(in crate::chaos) fn stays_after_all(&self, id: u64) {
         let leaving = self.exceptions().leaving.remove(&id);
         if leaving.is_some_and(|leaving| leaving.ended) {
             let what = format!("node {id} ended as if it had been removed, which it was not; see node-{id}.log");
@@ -150,12 +150,12 @@ impl Injector {
     }
 
     /// Nodes that were asked to leave and whose process has not ended.
-    pub(super) fn leaving(&self) -> Vec<u64> {
+    pub(in crate::chaos) fn leaving(&self) -> Vec<u64> {
         self.exceptions().leaving.keys().copied().collect()
     }
 
     /// A node's disk is lost: killed, its data deleted, never to come back.
-    pub(super) fn lose(&self, id: u64) {
+    pub(in crate::chaos) fn lose(&self, id: u64) {
         // First, so that nobody starts it again.
         self.exceptions().lost.insert(id);
         self.kill(id);
@@ -167,7 +167,7 @@ impl Injector {
 
     /// Starts a node that lost its data under its old id, which it must be refused, if it reaches anyone in time.
     /// `None`: it did not.
-    pub(super) async fn is_refused(&self, id: u64, limit: Duration) -> Option<bool> {
+    pub(in crate::chaos) async fn is_refused(&self, id: u64, limit: Duration) -> Option<bool> {
         self.cluster().start_node(id);
         let end = Instant::now() + limit;
         while Instant::now() < end {
@@ -181,7 +181,7 @@ impl Injector {
     }
 
     /// Nothing is left of a node.
-    pub(super) fn retire(&self, id: u64) {
+    pub(in crate::chaos) fn retire(&self, id: u64) {
         self.world.addresses.remove(id);
         self.observer.unwatch(id);
         self.net.close(id);

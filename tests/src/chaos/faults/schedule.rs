@@ -23,9 +23,9 @@ use crate::chaos::work::Workers;
 use crate::chaos::world::World;
 
 /// What a fault did: to whom, and whether it was seen to do something.
-pub(super) struct Effect {
-    pub(super) target: String,
-    pub(super) took_effect: bool,
+pub(in crate::chaos) struct Effect {
+    pub(in crate::chaos) target: String,
+    pub(in crate::chaos) took_effect: bool,
 }
 
 /// Everything that faults act on.

@@ -9,7 +9,7 @@ use super::Fault;
 use super::schedule::{Effect, Injector};
 use crate::chaos::work::{Order, TTL};
 
-pub(super) async fn inject(injector: &Injector, fault: Fault, rng: &mut StdRng) -> Effect {
+pub(in crate::chaos) async fn inject(injector: &Injector, fault: Fault, rng: &mut StdRng) -> Effect {
     let workers = &injector.workers;
     let order = match fault {
         Fault::WorkerHang => Order::Hang(TTL + Duration::from_millis(rng.random_range(500..5_000))),

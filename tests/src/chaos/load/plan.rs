@@ -4,8 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use muster_client::{Backoff, Enqueue, JobId, OrderingPolicy, Priority, RawJob};
 use muster_sim::history::{Backoff as Wait, Claims, Id, JobArgs};
-use rand::Rng;
+use rand::distr::Alphanumeric;
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use super::TENANTS;
 use super::tenants::{ACCOUNTS, API, COST_MAX};
@@ -29,12 +30,16 @@ pub(crate) struct Plan {
     pub(super) priority: Priority,
     /// What it wants of limits and order.
     pub(super) claims: Claims,
+    /// Length of its payload.
+    pub(super) bytes: usize,
 }
 
 /// Kinds that are stopped and resumed.
 pub(crate) const CALM: [&str; 4] = ["calm-1", "calm-2", "calm-3", "calm-4"];
 /// Attempts with a vanished worker that any job survives: workers vanish often here.
 const CRASHES_MAX: u32 = 30;
+/// Length of most payloads.
+const PAYLOAD_BYTES: usize = 2_000;
 
 impl Plan {
     /// A job like most: of a random tenant, kind and queue.
@@ -86,6 +91,7 @@ impl Plan {
                 .then(|| Duration::from_millis(rng.random_range(300..3_000))),
             priority: Priority::ALL[rng.random_range(0..Priority::ALL.len())],
             claims: claims(rng, kind),
+            bytes: PAYLOAD_BYTES,
         }
     }
 
@@ -178,7 +184,11 @@ impl Plan {
             };
             options = options.ordered(&**key, policy);
         }
-        (RawJob::new(self.kind, self.number.to_string()), options)
+        // With what cannot be packed, so that logs grow as they do with real payloads.
+        let (seed, _) = self.id.as_uuid().as_u64_pair();
+        let noise = StdRng::seed_from_u64(seed).sample_iter(Alphanumeric);
+        let noise: String = noise.take(self.bytes).map(char::from).collect();
+        (RawJob::new(self.kind, format!("{} {noise}", self.number)), options)
     }
 }
 

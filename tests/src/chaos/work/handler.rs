@@ -27,10 +27,11 @@ pub(super) struct Attempt {
 }
 
 impl Attempt {
-    /// Number in a payload.
+    /// Number in a payload, with which it begins.
     pub(super) fn argument(payload: &[u8]) -> u32 {
         let text = std::str::from_utf8(payload).ok();
-        text.and_then(|text| text.parse().ok()).unwrap_or(0)
+        let first = text.and_then(|text| text.split(' ').next());
+        first.and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 
     /// Runs the job: uses the resource at the beginning and at the end, and says how it ended. `stop`: a cancel was
