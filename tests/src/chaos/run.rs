@@ -255,6 +255,7 @@ async fn start(options: &Options, path: &Path, history: &Path) -> (Arc<World>, A
         observer,
         log: Log::default(),
         exceptions: Mutex::default(),
+        data: tokio::sync::Mutex::default(),
         next_id: AtomicU64::new(nodes.len() as u64 + 1),
     });
     (world, injector, applied)

@@ -263,6 +263,8 @@ impl<'a> Operator<'a> {
     }
 
     async fn replace(&self, rng: &mut StdRng) -> Done {
+        let held = self.injector.data.try_lock();
+        let _held = held.map_err(|_| "the data of a node is damaged already")?;
         let status = self.quiet().await?;
         let leaving = self.injector.leaving();
         let voters: Vec<_> = status

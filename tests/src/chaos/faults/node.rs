@@ -157,6 +157,12 @@ async fn disk_full(injector: &Injector, rng: &mut StdRng) -> Effect {
 /// Kills a node, damages its log or its state, and starts it again. It took effect if the node found the damage, and it must
 /// have refilled itself within [`BACK`]: until then nothing else happens to nodes.
 async fn damage(injector: &Injector, rng: &mut StdRng) -> Effect {
+    let Ok(_held) = injector.data.try_lock() else {
+        return Effect {
+            target: "no node: the data of another is lost".into(),
+            took_effect: false,
+        };
+    };
     let id = injector.some_node(rng, LEADER);
     let ran = injector.kill(id);
     let (data, before) = {

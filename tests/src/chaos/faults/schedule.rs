@@ -41,6 +41,9 @@ pub(crate) struct Injector {
     pub(crate) workers: Workers,
     pub(crate) log: Log,
     pub(crate) exceptions: Mutex<Exceptions>,
+    /// Held while the data of a node is lost or damaged, until it is whole again or replaced: of several at once a majority would
+    /// not come back.
+    pub(crate) data: tokio::sync::Mutex<()>,
     /// Of the next node that joins.
     pub(crate) next_id: AtomicU64,
 }
