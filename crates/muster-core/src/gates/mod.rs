@@ -8,7 +8,8 @@
 //! cheaper overtakes it for ever. Of several rates that refuse, the one that admits last is shut and no other.
 //!
 //! Which lanes are parked is not persisted. It need not be: a lane is parked only if it would be refused without any
-//! further effect, or if a shown one has its turn before it; so a restored core, where all are shown, decides the same.
+//! further effect, or if a shown one has its turn before it; so a restored core, which parks just those that are refused,
+//! decides the same. Whoever reads more into a lane that is shown than that it may be tried must try it first (`gather.rs`).
 
 mod close;
 mod life;
