@@ -157,6 +157,9 @@ async fn start(seed: Seed, closing: CancellationToken) -> Result<(Started, Serve
     let state = Arc::new(Mutex::new(load(&store).await?));
     let members = state.lock().members();
     channels.set_members(members.iter().map(|member| (member.id, member.peer.clone())).collect());
+    if store.refilling() {
+        channels.note(store.members());
+    }
     let starter = Starter {
         options: &options,
         store: &store,

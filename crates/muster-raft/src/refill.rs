@@ -175,11 +175,23 @@ impl Refill {
 
     /// Returns when the log holds all that this node may ever have acknowledged.
     async fn caught_up(&self) -> LogId {
+        let mut reminded = Instant::now();
         loop {
-            if let Some(end) = self.ask_leader().await
-                && self.reach(end).await
-            {
-                return end;
+            if let Some(end) = self.ask_leader().await {
+                if self.reach(end).await {
+                    return end;
+                }
+                reminded = Instant::now();
+            }
+            if reminded.elapsed() >= REMIND {
+                reminded = Instant::now();
+                let known = self.channels.known();
+                tracing::warn!(
+                    node = self.node,
+                    ?known,
+                    "no leader brings this node its data, and it does not vote until one does. If none of the nodes that it \
+                     knows is there any more, list those that are in its configuration"
+                );
             }
             tokio::time::sleep(PAUSE).await;
         }

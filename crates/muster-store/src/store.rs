@@ -159,6 +159,11 @@ impl Store {
         members::save(&self.dir.path, members)
     }
 
+    /// Where the members were when this node last noted it, itself among them; empty if that is not known any more.
+    pub fn members(&self) -> BTreeMap<u64, String> {
+        members::load(&self.dir.path)
+    }
+
     /// Makes this directory the beginning of another cluster: its state, as written last, is that at `position`, and its
     /// log begins after it. Everything that the log holds is dropped, so all that matters must be in the state.
     ///

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use muster_client::{ClusterStatus, Enqueue, JobState, RawJob};
+use muster_store::{DamagedStore, StoreOptions};
 use muster_tests::{Cluster, NodePorts, Running, assert_same, eventually, states};
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
@@ -61,6 +62,11 @@ async fn is_missed(cluster: &Cluster, leader: u64, node: u64) {
 /// Adds a node by the printed command and waits until it votes.
 async fn add(cluster: &mut Cluster, id: u64) {
     cluster.prepare_node(id);
+    join(cluster, id).await;
+}
+
+/// The same of one that is prepared.
+async fn join(cluster: &mut Cluster, id: u64) {
     let line = format!("cluster add {id} --api {} --peer {}", cluster.api(id), cluster.peer(id));
     let adding = cluster.begin(&line);
     let token = token_of(&adding).await;
@@ -145,6 +151,32 @@ async fn a_node_is_added_and_a_member_is_removed() {
     cluster.start_joining(5, &token);
     adding.end().await.good();
     cluster.agree().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_removed_while_it_is_refilled_finds_out_from_nodes_that_its_configuration_does_not_list() {
+    let mut cluster = Cluster::start().await;
+    let only = [cluster.ports(1)];
+    cluster.prepare_node_with(NodePorts::of(4), &only, &[]);
+    join(&mut cluster, 4).await;
+    let noted = cluster.data(4).join("members.json");
+    eventually("the node notes the members", LONG, || async {
+        let text: Value = serde_json::from_slice(&std::fs::read(&noted).ok()?).ok()?;
+        (text["members"].as_object()?.len() == 4).then_some(())
+    })
+    .await;
+    cluster.kill(4);
+    // Stopped when its data had been put aside and nothing had arrived yet.
+    let options = StoreOptions::new(cluster.data(4));
+    drop(DamagedStore::open(options).unwrap().empty().unwrap());
+    cluster.muster("cluster remove 4").await.good();
+    cluster.muster("cluster remove 1").await.good();
+    assert_eq!(cluster.exit(1).await.code, REFUSED);
+
+    cluster.start_node(4);
+    let exit = cluster.exit(4).await;
+    assert_eq!(exit.code, REFUSED, "{exit:?}");
+    assert!(exit.stderr.contains("node 4 was removed"), "{exit:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -44,6 +44,8 @@ struct Inner {
     members: RwLock<BTreeMap<NodeId, String>>,
     /// Where the configuration says so.
     configured: BTreeMap<NodeId, String>,
+    /// Where they were when this node last knew, if it is being refilled.
+    noted: OnceLock<BTreeMap<NodeId, String>>,
     open: Mutex<HashMap<(String, Lane), Channel>>,
     /// Members to which a snapshot is under way.
     sending: Mutex<BTreeSet<NodeId>>,
@@ -68,6 +70,13 @@ pub(crate) struct BadAddress {
     node: NodeId,
     address: String,
     reason: String,
+}
+
+impl Inner {
+    fn noted(&self) -> &BTreeMap<NodeId, String> {
+        static NOBODY: BTreeMap<NodeId, String> = BTreeMap::new();
+        self.noted.get().unwrap_or(&NOBODY)
+    }
 }
 
 impl Channels {
@@ -97,6 +106,7 @@ impl Channels {
             dial,
             members: RwLock::default(),
             configured,
+            noted: OnceLock::new(),
             open: Mutex::default(),
             sending: Mutex::default(),
         }))
@@ -123,16 +133,24 @@ impl Channels {
         let known = members
             .values()
             .chain(inner.dial.values())
-            .chain(inner.configured.values());
+            .chain(inner.configured.values())
+            .chain(inner.noted().values());
         let known: BTreeSet<&String> = known.collect();
         inner.open.lock().retain(|(address, _), _| known.contains(address));
         *inner.members.write() = members;
     }
 
-    /// Nodes that could be asked: members and configured ones.
+    /// Sets where the members were when a node that is being refilled last knew; once. Its log may be at a membership that is
+    /// long over, or be empty, and those whom it names may all have left.
+    pub(crate) fn note(&self, members: BTreeMap<NodeId, String>) {
+        let _already = self.0.noted.set(members);
+    }
+
+    /// Nodes that could be asked: members, configured ones, and those noted.
     pub(crate) fn known(&self) -> BTreeSet<NodeId> {
         let members = self.0.members.read();
-        members.keys().chain(self.0.configured.keys()).copied().collect()
+        let other = self.0.configured.keys().chain(self.0.noted().keys());
+        members.keys().chain(other).copied().collect()
     }
 
     /// Sets the cluster that all messages name; once.
@@ -158,7 +176,8 @@ impl Channels {
         let address = inner.dial.get(&node).cloned().or(member);
         let address = address
             .or_else(|| logged.map(|member| member.peer.clone()))
-            .or_else(|| inner.configured.get(&node).cloned());
+            .or_else(|| inner.configured.get(&node).cloned())
+            .or_else(|| inner.noted().get(&node).cloned());
         let bad = |reason: String| BadAddress {
             node,
             address: address.clone().unwrap_or_default(),

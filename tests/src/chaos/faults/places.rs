@@ -1,6 +1,7 @@
 //! Which nodes there are, and which of them may be down.
 
 use std::collections::{HashMap, HashSet};
+use std::process::ExitStatus;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,23 @@ pub(crate) struct Exceptions {
     leaving: HashMap<u64, Leaving>,
     /// Their data are gone: they do not come back.
     lost: HashSet<u64>,
+}
+
+impl Exceptions {
+    /// It left, or is lost: nobody starts it again.
+    fn is_gone(&self, id: u64) -> bool {
+        self.lost.contains(&id) || self.leaving.get(&id).is_some_and(|leaving| leaving.ended)
+    }
+
+    /// Notes that a node which was asked to leave has ended for it. False: it ended for another reason.
+    fn note_removal(&mut self, id: u64, status: ExitStatus) -> bool {
+        let leaving = self.leaving.get_mut(&id);
+        let leaving = leaving.filter(|_| status.code() == Some(REFUSED));
+        leaving.is_some_and(|leaving| {
+            leaving.ended = true;
+            true
+        })
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -64,23 +82,25 @@ impl Injector {
     pub(in crate::chaos) fn start(&self, id: u64) {
         let mut cluster = self.cluster();
         let mut exceptions = self.exceptions();
-        if cluster.has(id) && cluster.pid(id).is_none() && !exceptions.lost.contains(&id) {
+        if cluster.has(id) && cluster.pid(id).is_none() && !exceptions.is_gone(id) {
             cluster.start_node(id);
         }
         exceptions.down.remove(&id);
     }
 
-    /// Starts a node again that ended by itself, as a supervisor does. True: it had ended.
+    /// Starts a node again that ended by itself, as a supervisor does, unless it ended for having been removed. True: it had
+    /// ended and runs again.
     pub(in crate::chaos) fn supervise(&self, id: u64) -> bool {
-        let ended = {
+        let status = {
             let mut cluster = self.cluster();
-            cluster.has(id) && cluster.ended(id).is_some()
+            if cluster.has(id) { cluster.ended(id) } else { None }
         };
-        if ended {
+        let again = status.is_some_and(|status| !self.exceptions().note_removal(id, status));
+        if again {
             self.start(id);
             self.expect_down(id);
         }
-        ended
+        again
     }
 
     /// Room on its disk, as a node says.
@@ -103,9 +123,7 @@ impl Injector {
 
     /// False: it left, or is lost.
     pub(in crate::chaos) fn stays(&self, id: u64) -> bool {
-        let exceptions = self.exceptions();
-        let gone = exceptions.lost.contains(&id) || exceptions.leaving.get(&id).is_some_and(|leaving| leaving.ended);
-        !gone && self.net.ids().contains(&id)
+        !self.exceptions().is_gone(id) && self.net.ids().contains(&id)
     }
 
     /// A node comes: everything but its process.
@@ -195,13 +213,8 @@ impl Injector {
     pub(crate) fn look_after(&self) {
         for id in self.net.ids() {
             let Some(status) = self.ended(id) else { continue };
-            let removed = status.code() == Some(REFUSED);
-            {
-                let mut exceptions = self.exceptions();
-                if let Some(leaving) = exceptions.leaving.get_mut(&id).filter(|_| removed) {
-                    leaving.ended = true;
-                    continue;
-                }
+            if self.exceptions().note_removal(id, status) {
+                continue;
             }
             self.world
                 .complaints
@@ -222,7 +235,7 @@ impl Injector {
     }
 
     /// How a node ended by itself, if it did and was not brought down on purpose.
-    fn ended(&self, id: u64) -> Option<std::process::ExitStatus> {
+    fn ended(&self, id: u64) -> Option<ExitStatus> {
         let mut cluster = self.cluster();
         let exceptions = self.exceptions();
         let expected = exceptions.down.contains(&id) || exceptions.lost.contains(&id);

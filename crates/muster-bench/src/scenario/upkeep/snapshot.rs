@@ -19,10 +19,15 @@ const RATE: u32 = 500;
 const SPAN: Duration = Duration::from_secs(10);
 /// Spans in which calls beside purges are compared with the others.
 const SPANS: u32 = 18;
+/// The windows of purges are moved by so many milliseconds, for comparison.
+const SHIFTS: [u64; 4] = [200, 400, 600, 800];
 /// What a node logs when it has built a snapshot and purged its log.
 const PURGED: &str = "the log is purged";
 /// Jobs by which a node falls behind: more log than is kept.
 const BEHIND: u64 = 150_000;
+
+/// From when to when.
+type Window = (Instant, Instant);
 
 pub(crate) async fn run(bench: &mut Bench, cluster: Option<&mut Cluster>) -> Result<Vec<Operation>> {
     let cluster = own(cluster)?;
@@ -82,13 +87,15 @@ pub(crate) async fn run(bench: &mut Bench, cluster: Option<&mut Cluster>) -> Res
     Ok([vec![install, before, during, after], purge].concat())
 }
 
-/// Calls that were under way while some node built a snapshot and purged its log, against the others of the same span.
+/// Calls that were under way while some node built a snapshot and purged its log, against those that were under way in
+/// windows of the same lengths at other moments of the same span. Not against all others: the longer a call takes, the
+/// likelier it meets a window, whatever happens in it.
 async fn purge(bench: &Bench, cluster: &Cluster) -> Result<Vec<Operation>> {
     let load = Load::start(bench, 4 * RATE);
     let p99 = |which: &str| Operation::new(&format!("p99 of enqueue at {}/s, {which}", 4 * RATE), "ms");
     let (mut with, mut without) = (
         p99("calls while a node builds a snapshot and purges"),
-        p99("all other calls"),
+        p99("calls in windows as long, moved to where no node does"),
     );
     let mut part = Operation::new("part of the time in which a node does", "%");
     tokio::time::sleep(SPAN / 5).await;
@@ -101,23 +108,31 @@ async fn purge(bench: &Bench, cluster: &Cluster) -> Result<Vec<Operation>> {
     bar.finish_and_clear();
     tokio::time::sleep(SPAN / 5).await;
     let windows = purge_windows(cluster, anchor)?;
+    let moved = windows
+        .iter()
+        .flat_map(|(from, to)| SHIFTS.map(Duration::from_millis).map(|by| (*from + by, *to + by)));
+    let moved: Vec<Window> = moved.filter(|(from, to)| !meets(&windows, *from, *to)).collect();
     for span in 0..SPANS {
         let from = anchor.0 + SPAN * span;
-        let meets = |begun: Instant, ended: Instant| windows.iter().any(|(from, to)| begun <= *to && ended >= *from);
         let own = |due: Instant| (from..from + SPAN).contains(&due);
-        with.add_p99(load.of(|due, took| own(due) && meets(due, due + took))?);
-        without.add_p99(load.of(|due, took| own(due) && !meets(due, due + took))?);
+        with.add_p99(load.of(|due, took| own(due) && meets(&windows, due, due + took))?);
+        without.add_p99(load.of(|due, took| own(due) && meets(&moved, due, due + took))?);
         let millis = SPAN.as_millis() as u64;
         let covered = (0..millis).map(|at| from + Duration::from_millis(at));
-        let covered = covered.filter(|at| meets(*at, *at)).count();
+        let covered = covered.filter(|at| meets(&windows, *at, *at)).count();
         part.values.push(100.0 * covered as f64 / millis as f64);
     }
     load.stop().await;
     Ok(vec![with, without, part])
 }
 
+/// Whether a span of time has a moment in common with one of these.
+fn meets(windows: &[Window], begun: Instant, ended: Instant) -> bool {
+    windows.iter().any(|(from, to)| begun <= *to && ended >= *from)
+}
+
 /// When purges began and ended that ended after a moment, which is given by both clocks.
-fn purge_windows(cluster: &Cluster, anchor: (Instant, Timestamp)) -> Result<Vec<(Instant, Instant)>> {
+fn purge_windows(cluster: &Cluster, anchor: (Instant, Timestamp)) -> Result<Vec<Window>> {
     let mut windows = Vec::new();
     for node in 0..cluster.addresses.len() {
         let text = cluster.log_text(node);
