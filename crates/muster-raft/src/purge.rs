@@ -50,6 +50,7 @@ impl Purger {
                 () = stop.cancelled() => return,
             }
             self.store.state().expire_snapshot();
+            self.reclaim().await;
             let bytes = self.log().bytes();
             metrics::gauge!("muster_log_bytes").set(bytes as f64);
             let keep = self.keep_bytes();
@@ -65,6 +66,16 @@ impl Purger {
                 },
                 () = stop.cancelled() => return,
             }
+        }
+    }
+
+    /// Gives back the space of what was purged: a second later, when nobody waits for it.
+    async fn reclaim(&self) {
+        let log = self.log().clone();
+        if log.is_reclaimable()
+            && let Ok(Err(error)) = tokio::task::spawn_blocking(move || log.reclaim()).await
+        {
+            tracing::warn!(%error, "files of the log that hold purged entries stay");
         }
     }
 

@@ -28,7 +28,7 @@ mod tests;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
@@ -42,7 +42,7 @@ use rocksdb::DB;
 use self::index::Index;
 use self::mark::{Mark, MarkFiles, Owner};
 use self::queue::{MarkChange, Op, Queue};
-use self::record::{Link, Record, VOTE_BYTES_MAX, Vote};
+use self::record::{Link, Record, VOTE_BYTES_MAX, Vote, entry_key};
 pub use self::types::{AppendDone, EntryKind, LogBounds, LogEntry, LogPosition};
 use self::writer::Writer;
 use crate::alarm::Alarm;
@@ -66,6 +66,10 @@ struct Shared {
     queue: Queue,
     failed: OnceLock<Arc<str>>,
     alarm: Arc<Alarm>,
+    /// Up to here this process purged, and it is synced; 0: it did not.
+    purged_on_disk: AtomicU64,
+    /// Up to here files were removed.
+    reclaimed: AtomicU64,
     /// Makes the next sync fail; set by tests only.
     fail_next_sync: AtomicBool,
 }
@@ -108,6 +112,8 @@ impl LogStore {
             queue: Queue::default(),
             failed: OnceLock::new(),
             alarm,
+            purged_on_disk: AtomicU64::new(0),
+            reclaimed: AtomicU64::new(0),
             fail_next_sync: AtomicBool::new(false),
         });
         let thread = start(shared.clone(), files, mark, &path)?;
@@ -268,6 +274,28 @@ impl LogStore {
             purged,
         };
         shared.queue.push(op).map_err(|_| shared.closed())
+    }
+
+    /// Whether [`Self::reclaim`] has something to do.
+    pub fn is_reclaimable(&self) -> bool {
+        let shared = &self.handle.shared;
+        shared.reclaimed.load(Ordering::Acquire) < shared.purged_on_disk.load(Ordering::Acquire)
+    }
+
+    /// Removes the files that hold purged entries alone, at once instead of by compaction. Apart from [`Self::purge`], so that no
+    /// append waits for it: it syncs the database's list of files and frees megabytes. Blocks on the disk.
+    pub fn reclaim(&self) -> Result<()> {
+        let shared = &self.handle.shared;
+        shared.usable()?;
+        let purged = shared.purged_on_disk.load(Ordering::Acquire);
+        failpoint!("log.reclaim.before", Error::injected);
+        let removed = shared.db.delete_file_in_range(entry_key(0), entry_key(purged));
+        shared
+            .alarm
+            .write(removed.map_err(Error::database("removing purged files of the log")))?;
+        failpoint!("log.reclaim.after", Error::injected);
+        shared.reclaimed.fetch_max(purged, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Stores the vote, at most 64 bytes: durable on return, in the log and in the mark, and ordered with appends.

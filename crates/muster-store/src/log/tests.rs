@@ -129,6 +129,47 @@ fn an_append_that_does_not_follow_is_refused_and_changes_nothing() {
     append(&log, entries(3..4, 1)).unwrap();
 }
 
+fn table_files(dir: &Path) -> usize {
+    let names = std::fs::read_dir(dir.join(DIR))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    names
+        .filter(|path| path.extension().is_some_and(|end| end == "sst"))
+        .count()
+}
+
+#[test]
+fn files_of_purged_entries_go_by_a_call_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions {
+        log_buffer_bytes: 64 << 10,
+        ..options(dir.path())
+    };
+    let log = open_with(&options).unwrap();
+    let mut last = 0;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while table_files(dir.path()) < 4 {
+        assert!(Instant::now() < deadline, "the database writes no files");
+        let more = (last + 1..last + 11).map(|index| entry(index, 1, 10_000));
+        append(&log, more.collect()).unwrap();
+        last += 10;
+    }
+    // Files go from below the level into which the database flushes.
+    let db = &log.handle.shared.db;
+    db.compact_range(None::<&[u8]>, None::<&[u8]>);
+    assert!(!log.is_reclaimable(), "nothing was purged");
+    log.purge(position(last, 1)).unwrap();
+    append(&log, vec![entry(last + 1, 1, 40)]).unwrap();
+    assert!(log.is_reclaimable());
+    assert!(table_files(dir.path()) > 0, "files stay when entries are purged");
+    log.reclaim().unwrap();
+    assert!(!log.is_reclaimable());
+    assert_eq!(table_files(dir.path()), 0);
+    drop(log);
+    let log = open_with(&options).unwrap();
+    assert_eq!(all(&log), vec![entry(last + 1, 1, 40)]);
+}
+
 #[test]
 fn truncation_and_purge_keep_the_chain() {
     let dir = tempfile::tempdir().unwrap();

@@ -153,7 +153,7 @@ impl Writer {
                         // After a snapshot: the log ends there, and what lies below is in the state.
                         written.end = Some(*link);
                     }
-                    // Files go below: a power cut must not leave a log without them and without the position.
+                    // Files go after this: a power cut must not leave a log without them and without the position.
                     written.synced = true;
                 }
                 Op::Vote { vote, .. } => {
@@ -185,11 +185,9 @@ impl Writer {
             .map_err(Error::database("writing the log"))?;
         failpoint!("log.group.after_sync", Error::injected);
         if let Some(purged) = purged {
-            failpoint!("log.purge.before_files", Error::injected);
-            // Whole files below the purge position go at once instead of being compacted away.
-            db.delete_file_in_range(entry_key(0), entry_key(purged.position.index))
-                .map_err(Error::database("purging the log"))?;
-            failpoint!("log.purge.after_files", Error::injected);
+            self.shared
+                .purged_on_disk
+                .store(purged.position.index, Ordering::Release);
         }
         Ok(written)
     }
