@@ -26,7 +26,7 @@ pub struct RawWorker {
 }
 
 impl RawWorker {
-    /// Opens a session for one kind of job and keeps it alive until told otherwise.
+    /// Opens a session for one kind of job of a tenant, `*` is all, and keeps it alive until told otherwise.
     pub async fn open(address: &str, tenant: &str, kind: &str, ttl: Duration) -> Self {
         let opened = Self::try_open(address, tenant, kind, ttl).await;
         opened.expect("the session opens")
@@ -43,6 +43,7 @@ impl RawWorker {
                 kind: kind.into(),
                 ..v1::WorkerKind::default()
             }],
+            tenants: (tenant == "*").then(|| tenant.to_owned()).into_iter().collect(),
             session_ttl: Some(ttl.try_into().expect("a short time")),
             ..v1::WorkerHello::default()
         };
@@ -51,8 +52,10 @@ impl RawWorker {
         };
         outgoing.send(hello).await.expect("room for a frame");
         let mut request = tonic::Request::new(ReceiverStream::new(frames));
-        let tenant = MetadataValue::try_from(tenant).expect("a name");
-        request.metadata_mut().insert("muster-tenant", tenant);
+        if tenant != "*" {
+            let tenant = MetadataValue::try_from(tenant).expect("a name");
+            request.metadata_mut().insert("muster-tenant", tenant);
+        }
         let refused = |status: tonic::Status| status.to_string();
         let mut incoming = service.work(request).await.map_err(refused)?.into_inner();
         let first = incoming.message().await.map_err(refused)?;

@@ -240,6 +240,8 @@ pub(crate) fn tenant(view: &TenantView, now: Timestamp) -> v1::Tenant {
         concurrency: view.concurrency,
         priority_order: order.into(),
         aging,
+        guaranteed_slots: settings.guaranteed_slots,
+        running_slots: view.running_slots,
     }
 }
 

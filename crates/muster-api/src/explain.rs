@@ -41,6 +41,9 @@ impl Api {
             before: share.before,
             queue_weight: share.line.map_or(0, |(weight, _)| weight),
             queue_weights: share.line.map_or(0, |(_, weights)| weights),
+            before_by_guarantee: share.before_by_guarantee,
+            guaranteed_slots: share.guarantee.map_or(0, |(guaranteed, _)| guaranteed),
+            running_slots: share.guarantee.map_or(0, |(_, running)| running),
         });
         v1::ExplainJobResponse {
             job: Some(convert::job_without_data(&explained.job)),

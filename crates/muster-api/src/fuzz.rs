@@ -180,11 +180,13 @@ mod tests {
             name: "acme".to_owned(),
             weight: 300,
             payload_bytes_max: 1 << 16,
+            guaranteed_slots: 4,
             ..v1::Tenant::default()
         };
         let update = v1::UpdateTenantRequest {
             name: "acme".to_owned(),
             weight: Some(7),
+            guaranteed_slots: Some(0),
             ..v1::UpdateTenantRequest::default()
         };
         let hello = v1::WorkerHello {

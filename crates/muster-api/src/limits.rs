@@ -78,6 +78,8 @@ pub const ERROR_MESSAGE_BYTES_MAX: usize = 4 << 10;
 pub const NOTE_BYTES_MAX: usize = 1_024;
 /// Weight of a tenant.
 pub const WEIGHT_MAX: u32 = 10_000;
+/// Slots that a tenant is guaranteed.
+pub const GUARANTEED_SLOTS_MAX: u32 = 1_000_000;
 /// Tokens per period, or at once.
 pub const RATE_COUNT_MAX: u32 = 1_000_000_000;
 /// Period of a rate limit when not said.

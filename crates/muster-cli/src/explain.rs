@@ -244,6 +244,20 @@ fn share(share: TenantShare) -> String {
         ),
         (tenants, None) => format!("one of {} tenants", human::count(tenants)),
     };
+    let first = match share.before_by_guarantee {
+        Some(before) if before > 0 => format!(
+            ", {} of them since they run in fewer slots than they are guaranteed",
+            human::count(before)
+        ),
+        _ => String::new(),
+    };
+    let guarantee = share.guarantee.map_or_else(String::new, |(guaranteed, running)| {
+        format!(
+            "; it runs in {} of {} guaranteed slots",
+            human::count(running),
+            human::count(u64::from(guaranteed))
+        )
+    });
     let queue = share.queue.map_or_else(String::new, |(weight, weights)| {
         format!(
             "; its queue has {weight} of {} of the tenant's ({} %)",
@@ -251,7 +265,7 @@ fn share(share: TenantShare) -> String {
             u64::from(weight) * 100 / weights.max(1)
         )
     });
-    format!("weight {}{weights}, {before}{queue}", share.weight)
+    format!("weight {}{weights}, {before}{first}{guarantee}{queue}", share.weight)
 }
 
 fn workers(workers: WorkerMatch) -> String {
@@ -294,6 +308,9 @@ pub(crate) fn json(explained: &JobExplanation) -> Value {
             "before": share.before,
             "queue_weight": share.queue.map(|(weight, _)| weight),
             "queue_weights": share.queue.map(|(_, weights)| weights),
+            "before_by_guarantee": share.before_by_guarantee,
+            "guaranteed_slots": share.guarantee.map(|(guaranteed, _)| guaranteed),
+            "running_slots": share.guarantee.map(|(_, running)| running),
         })),
         "workers": explained.workers.as_ref().map(workers_json),
         "gatherer": explained.gatherer.as_ref().map(holder_json),
@@ -390,6 +407,8 @@ mod tests {
                 weights: Some(500),
                 before: Some(2),
                 queue: Some((300, 400)),
+                before_by_guarantee: Some(1),
+                guarantee: Some((8, 9)),
             }),
             workers: Some(WorkerMatch {
                 open: 4,
@@ -437,7 +456,7 @@ state         available (2m5s ago)
 waits for     the limit of kind send-email: full, 1 run: a; rule kind * of docs: 1 at once
 and for       4 free slots of one worker: 2 workers accept it, 1 of them draining, and run 24 jobs; worker w gathers them (session s)
 position      2 before it of 1,200 available jobs like it
-share         weight 100 of 500 (20 %), 2 of 3 tenants are served before it; its queue has 300 of 400 of the tenant's (75 %)
+share         weight 100 of 500 (20 %), 2 of 3 tenants are served before it, 1 of them since they run in fewer slots than they are guaranteed; it runs in 9 of 8 guaranteed slots; its queue has 300 of 400 of the tenant's (75 %)
 workers       4 connected, 2 accept it: 24 jobs running, 3 slots free, 1 draining
 expected      unknown";
         assert_eq!(page(&explained, at(225)), expected);

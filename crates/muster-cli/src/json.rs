@@ -77,6 +77,7 @@ pub(crate) fn tenant(tenant: &TenantInfo) -> Value {
     json!({
         "name": tenant.name,
         "weight": tenant.weight,
+        "guaranteed_slots": tenant.guaranteed_slots,
         "payload_bytes_max": tenant.payload_bytes_max,
         "priority_order": tenant.priority_order.as_str(),
         "aging_ms": match tenant.priority_order {
@@ -87,6 +88,7 @@ pub(crate) fn tenant(tenant: &TenantInfo) -> Value {
         "blocked": tenant.blocked,
         "available": tenant.available,
         "running": tenant.running,
+        "running_slots": tenant.running_slots,
         "retrying": tenant.retrying,
         "totals": {
             "enqueued": totals.enqueued,

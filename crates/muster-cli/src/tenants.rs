@@ -6,12 +6,14 @@ use muster_client::{PriorityOrder, TenantInfo};
 
 use crate::human;
 
-pub(crate) const HEADINGS: [&str; 10] = [
+pub(crate) const HEADINGS: [&str; 12] = [
     "TENANT",
     "WEIGHT",
     "PRIORITIES",
     "WAITING",
     "RUNNING",
+    "SLOTS",
+    "GUARANTEED",
     "SUCCEEDED",
     "DEAD",
     "FAILURES",
@@ -26,6 +28,11 @@ pub(crate) fn row(tenant: &TenantInfo) -> Vec<String> {
         priorities(tenant.priority_order),
         human::count(tenant.scheduled + tenant.blocked + tenant.available + tenant.retrying),
         human::count(tenant.running),
+        human::count(tenant.running_slots),
+        match tenant.guaranteed_slots {
+            0 => "-".to_owned(),
+            slots => human::count(u64::from(slots)),
+        },
         human::count(tenant.totals.succeeded),
         human::count(tenant.totals.dead),
         human::count(tenant.totals.failures),
@@ -39,6 +46,15 @@ fn priorities(order: PriorityOrder) -> String {
     match order {
         PriorityOrder::Aging(aging) => human::duration(aging),
         order => order.to_string(),
+    }
+}
+
+/// Slots that its jobs take, and what it is guaranteed.
+fn slots(tenant: &TenantInfo) -> String {
+    let running = human::count(tenant.running_slots);
+    match tenant.guaranteed_slots {
+        0 => running,
+        slots => format!("{running}, {} guaranteed", human::count(u64::from(slots))),
     }
 }
 
@@ -101,6 +117,7 @@ pub(crate) fn page(tenant: &TenantInfo) -> String {
                 human::count,
             ),
         ),
+        ("slots", slots(tenant)),
         ("retrying", human::count(tenant.retrying)),
         ("enqueued", human::count(totals.enqueued)),
         ("succeeded", human::count(totals.succeeded)),
@@ -134,6 +151,8 @@ mod tests {
             available: 12_000,
             running: 50,
             concurrency: 50,
+            running_slots: 60,
+            guaranteed_slots: 1_000,
             bytes: 3 << 20,
             ..TenantInfo::default()
         }
@@ -147,11 +166,13 @@ mod tests {
             available: 1_200,
             retrying: 3,
             running: 8,
+            running_slots: 12,
+            guaranteed_slots: 20,
             ..TenantInfo::default()
         };
         assert_eq!(
             row(&info).join(" | "),
-            "docs | 300 | 30s | 1,203 | 8 | 0 | 0 | 0 | 0ms | -"
+            "docs | 300 | 30s | 1,203 | 8 | 12 | 20 | 0 | 0 | 0 | 0ms | -"
         );
         assert_eq!(HEADINGS.len(), row(&info).len());
     }
@@ -195,6 +216,7 @@ mod tests {
             "bytes         3 MiB",
             "enqueue rate  1,000/1s, burst 20; 7 at once now",
             "running       50 of 50",
+            "slots         60, 1,000 guaranteed",
         ] {
             assert!(page.lines().any(|found| found == line), "{line:?} is not in\n{page}");
         }

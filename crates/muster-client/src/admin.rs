@@ -27,6 +27,8 @@ pub struct NewTenant {
     pub quota: Quota,
     /// How its jobs are ordered; `None` means aging by 30 s.
     pub priority_order: Option<PriorityOrder>,
+    /// Slots that it has for sure while it has jobs for them, over all workers, up to 1,000,000; others use what it does not.
+    pub guaranteed_slots: u32,
 }
 
 /// Bounds on the jobs that a tenant brings in. A job over one of them is refused (`QUOTA_EXCEEDED`); producers try again after
@@ -66,6 +68,8 @@ pub struct TenantChange {
     pub enqueue_rate: Option<RateLimit>,
     /// How its jobs are ordered.
     pub priority_order: Option<PriorityOrder>,
+    /// Slots that it has for sure; 0: none any more.
+    pub guaranteed_slots: Option<u32>,
 }
 
 impl Client {
@@ -146,6 +150,7 @@ impl Client {
                 }),
                 priority_order: tenant.priority_order.map_or(0, PriorityOrder::to_proto),
                 aging: tenant.priority_order.and_then(PriorityOrder::aging),
+                guaranteed_slots: tenant.guaranteed_slots,
                 ..v1::Tenant::default()
             }),
         };
@@ -170,6 +175,7 @@ impl Client {
             enqueue_rate: change.enqueue_rate.map(RateLimit::to_proto),
             priority_order: change.priority_order.map(PriorityOrder::to_proto),
             aging: change.priority_order.and_then(PriorityOrder::aging),
+            guaranteed_slots: change.guaranteed_slots,
         };
         let id = RequestId::new();
         let response = self

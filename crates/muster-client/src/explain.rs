@@ -172,6 +172,11 @@ pub struct TenantShare {
     /// If queues of the tenant have weights: that of the job's queue, or 100 if it has none, and the sum of those of queues with
     /// available jobs.
     pub queue: Option<(u32, u64)>,
+    /// Of those before it: they run in fewer slots than they are guaranteed, which it does not. `None` if there are too many to
+    /// count.
+    pub before_by_guarantee: Option<u64>,
+    /// If slots are guaranteed to it: how many, and how many its running jobs take.
+    pub guarantee: Option<(u32, u64)>,
 }
 
 /// Sessions of workers: each number is of those in the number before that match one thing more.
@@ -292,6 +297,8 @@ fn explanation(answer: v1::ExplainJobResponse) -> Result<JobExplanation> {
             weights: (share.weights > 0).then_some(share.weights),
             before: share.before,
             queue: (share.queue_weight > 0).then_some((share.queue_weight, share.queue_weights)),
+            before_by_guarantee: share.before_by_guarantee,
+            guarantee: (share.guaranteed_slots > 0).then_some((share.guaranteed_slots, share.running_slots)),
         }),
         workers: answer.workers.map(WorkerMatch::from_proto),
         expected_start: time(answer.expected_start),

@@ -239,6 +239,10 @@ pub struct TenantInfo {
     pub enqueue_tokens: Option<u32>,
     /// Jobs that may run at once, by the limit of the level tenant; 0: not limited.
     pub concurrency: u32,
+    /// Slots that it has for sure while it has jobs for them; 0: none.
+    pub guaranteed_slots: u32,
+    /// Slots that its running jobs take.
+    pub running_slots: u64,
 }
 
 impl TenantInfo {
@@ -279,6 +283,8 @@ impl From<v1::Tenant> for TenantInfo {
         Self {
             name: tenant.name,
             weight: tenant.weight,
+            guaranteed_slots: tenant.guaranteed_slots,
+            running_slots: tenant.running_slots,
             payload_bytes_max: tenant.payload_bytes_max,
             priority_order,
             totals: TenantTotals {

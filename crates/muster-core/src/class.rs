@@ -34,14 +34,18 @@ pub(crate) struct Class {
     pub(crate) hot: bool,
 }
 
+/// Where a tenant stands among the runnable ones: whether it has all that it is guaranteed, its tag among those of which the same
+/// is true, its number.
+pub(crate) type Standing = (bool, u64, u32);
+
 /// The shown lanes that a class serves and whose jobs take one number of slots.
 #[derive(Debug)]
 pub(crate) struct Shelf {
     pub(crate) slots: u32,
     /// By tenant and line: its lanes, by turn. Never empty sets.
     pub(crate) heads: HashMap<(u32, u32), BTreeSet<(Turn, u32)>, FixedState>,
-    /// Tenants with lanes here and open gates, by their tags in the fleet.
-    pub(crate) runnable: BTreeSet<(u64, u32)>,
+    /// Tenants with lanes here and open gates, in the order in which they are served.
+    pub(crate) runnable: BTreeSet<Standing>,
 }
 
 /// Which session keeps its free slots, for whom, and until how many are free.
@@ -125,6 +129,6 @@ impl Class {
     /// The tenant that is served next, of those with jobs that take at most this many slots.
     pub(crate) fn next_tenant(&self, slots: u64) -> Option<u32> {
         let firsts = self.within(slots).filter_map(|shelf| shelf.runnable.first());
-        firsts.min().map(|(_, tenant)| *tenant)
+        firsts.min().map(|(.., tenant)| *tenant)
     }
 }

@@ -343,6 +343,9 @@ pub struct TenantSettings {
     pub payload_bytes_max: u32,
     /// Bounds on the jobs that it brings in. Default: none.
     pub quota: Quota,
+    /// Slots that it has for sure while it has jobs for them, over all fleets, up to 1,000,000. Others use what it does not.
+    /// Default: 0.
+    pub guaranteed_slots: u32,
 }
 
 impl Default for TenantSettings {
@@ -352,6 +355,7 @@ impl Default for TenantSettings {
             aging: 30_000,
             payload_bytes_max: 1 << 20,
             quota: Quota::default(),
+            guaranteed_slots: 0,
         }
     }
 }

@@ -173,6 +173,14 @@ defects! {
     QueueWeightIgnored,
     /// No session gathers free slots for a job that takes more than any has.
     NothingGathers,
+    /// Slots that a tenant is guaranteed change nothing.
+    GuaranteeIgnored,
+    /// What a tenant runs below its guarantee is not charged to its share.
+    GuaranteeOnTop,
+    /// Starts below a guarantee move the fleet's time, so that others lose what they are behind.
+    GuaranteeMovesFleet,
+    /// A tenant that was given more than its share for long by its guarantee pays all of it back.
+    GuaranteeDebtUnbounded,
 }
 
 #[cfg(feature = "seeded-bugs")]
@@ -186,7 +194,14 @@ impl Defect {
     pub fn is_of_shares(self) -> bool {
         matches!(
             self,
-            Self::SlotsNotCounted | Self::SlotsNotCharged | Self::NothingGathers | Self::QueueWeightIgnored
+            Self::SlotsNotCounted
+                | Self::SlotsNotCharged
+                | Self::NothingGathers
+                | Self::QueueWeightIgnored
+                | Self::GuaranteeIgnored
+                | Self::GuaranteeOnTop
+                | Self::GuaranteeMovesFleet
+                | Self::GuaranteeDebtUnbounded
         )
     }
 }

@@ -146,6 +146,11 @@ pub struct ShareView {
     pub weights: Option<u64>,
     /// Tenants served before it; `None` if there are too many to look at.
     pub before: Option<u64>,
+    /// Of those before it: they run in fewer slots than they are guaranteed, which it does not. `None` if there are too many to
+    /// look at.
+    pub before_by_guarantee: Option<u64>,
+    /// If slots are guaranteed to the tenant: how many, and in how many its jobs run.
+    pub guarantee: Option<(u32, u64)>,
     /// If queues of the tenant have weights: that of the job's line, and the sum of those of lines with available jobs.
     pub line: Option<(u32, u64)>,
 }

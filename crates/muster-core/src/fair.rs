@@ -4,6 +4,7 @@
 //! next. A start is charged the kind's mean run time in advance, the end corrects it to the true one. The fleet's virtual
 //! time is the tag of the start made last; a tenant whose tag lies behind it was idle or held up by limits, and starts
 //! from there, so nobody saves up credit. Only what was charged too much in advance may still lie behind.
+//! Tenants below their guarantees come first: see `guarantee.rs`.
 //!
 //! All of it follows from persisted fields and from what is available, never from which lanes happen to wait at which
 //! gate: a restored core shares as the one that it was taken from.
@@ -37,23 +38,38 @@ impl Core {
         self.tenants[tenant as usize].mean_run(cost).unwrap_or(1)
     }
 
-    /// Charges a start in advance.
-    pub(crate) fn charge(&mut self, tenant: u32, line: u32, fleet: FleetId, cost: Millis) {
+    /// Charges a start in advance. Returns whether it was below the tenant's guarantee.
+    pub(crate) fn charge(&mut self, tenant: u32, line: u32, fleet: FleetId, cost: Millis) -> bool {
         self.charge_line(tenant, line, fleet, cost);
-        let weight = self.tenants[tenant as usize].row.settings.weight;
+        let below = self.is_below_guarantee(tenant);
         let now = self.virtual_time(fleet);
         let at = self.share_at(tenant, fleet);
-        let share = &mut self.tenants[tenant as usize].shares[at].row;
+        let owner = &mut self.tenants[tenant as usize];
+        owner.charged = owner.charged.saturating_add(cost);
+        let share = &owner.shares[at].row;
         let start = share.tag.max(now.saturating_sub(share.owed));
-        share.owed = share.owed.min(now.saturating_sub(start));
-        self.set_tag(tenant, at, start.saturating_add(share_of(cost, weight)));
+        let mut tag = start.saturating_add(share_of(cost, owner.row.settings.weight));
+        if below {
+            tag = self.bounded_debt(tenant, fleet, tag);
+            self.charge_guarantee(tenant, at, fleet, cost);
+            if self.has(Defect::GuaranteeOnTop) {
+                tag = start;
+            }
+        }
+        self.change_share(tenant, at, |share| {
+            share.owed = share.owed.min(now.saturating_sub(start));
+            share.tag = tag;
+        });
+        // Below a guarantee it need not have been its turn, and those whose turn it was would lose what they are behind.
         if start > now
+            && (!below || self.has(Defect::GuaranteeMovesFleet))
             && let Some(state) = self.fleets.get_mut(&fleet)
         {
             state.row.virtual_time = start;
             self.mark_fleet(fleet);
             self.owe_gathering(tenant, fleet, start - now);
         }
+        below
     }
 
     /// The fleet went on while sessions of it gather slots for other tenants. It was their turn: they may catch up.
@@ -69,21 +85,23 @@ impl Core {
         }
     }
 
-    /// Replaces what was charged for an attempt by what it used. `used`: how long it ran; `learn`: that tells how long the kind
-    /// runs.
+    /// Replaces what was charged for an attempt by what it used. `guaranteed`: it began below the guarantee; `used`: how long it
+    /// ran; `learn`: that tells how long the kind runs.
     pub(crate) fn settle(
         &mut self,
         tenant: u32,
         fleet: FleetId,
         lane: u32,
-        charged: Millis,
+        (charged, guaranteed): (Millis, bool),
         used: Millis,
         learn: bool,
     ) {
         let lane = &self.lanes[lane];
         let (cost, slots, line) = (lane.cost, lane.slots, lane.line);
         self.settle_line((tenant, line), fleet, charged, self.slot_time(used.max(1), slots));
-        let row = &mut self.tenants[tenant as usize].row;
+        let owner = &mut self.tenants[tenant as usize];
+        owner.charged = owner.charged.saturating_sub(charged);
+        let row = &mut owner.row;
         row.totals.run_ms = row.totals.run_ms.saturating_add(used.saturating_mul(u64::from(slots)));
         let weight = row.settings.weight;
         // Shares cannot be bought with jobs that take no time.
@@ -91,12 +109,20 @@ impl Core {
         let (charge, use_) = (share_of(charged, weight), share_of(self.slot_time(used, slots), weight));
         if charge != use_ {
             let at = self.share_at(tenant, fleet);
-            let share = &mut self.tenants[tenant as usize].shares[at];
-            let tag = share.row.tag.saturating_add(use_).saturating_sub(charge);
-            if use_ < charge && share.active > 0 {
-                share.row.owed = share.row.owed.saturating_add(charge - use_);
-            }
-            self.set_tag(tenant, at, tag);
+            let owner = &self.tenants[tenant as usize];
+            let back = match owner.shares[at].active {
+                0 => 0,
+                _ => charge.saturating_sub(use_),
+            };
+            let guaranteed = guaranteed && owner.row.settings.guaranteed_slots > 0;
+            self.change_share(tenant, at, |share| {
+                share.tag = share.tag.saturating_add(use_).saturating_sub(charge);
+                share.owed = share.owed.saturating_add(back);
+                if guaranteed {
+                    share.guarantee_tag = share.guarantee_tag.saturating_add(use_).saturating_sub(charge);
+                    share.guarantee_owed = share.guarantee_owed.saturating_add(back);
+                }
+            });
         }
         self.prune_shares(tenant);
         // Also when the tag stays as it is: the row's totals have changed.
@@ -133,8 +159,8 @@ impl Core {
         let share = &mut self.tenants[tenant as usize].shares[at];
         share.active += 1;
         if share.active == 1 && join {
-            let tag = share.row.tag.max(self.virtual_time(fleet));
-            self.set_tag(tenant, at, tag);
+            let now = self.virtual_time(fleet);
+            self.change_share(tenant, at, |share| share.tag = share.tag.max(now));
         }
     }
 
@@ -146,6 +172,7 @@ impl Core {
         share.active -= 1;
         if share.active == 0 {
             share.row.owed = 0;
+            share.row.guarantee_owed = 0;
             share.row.line_time = 0;
             share.row.lines.clear();
             self.prune_shares(tenant);
@@ -183,23 +210,29 @@ impl Core {
         let fleets = &self.fleets;
         let told = |share: &Share| {
             let fleet = fleets.get(&share.row.fleet);
-            fleet.is_some_and(|fleet| share.active > 0 || share.row.tag > fleet.row.virtual_time)
+            fleet.is_some_and(|fleet| {
+                share.active > 0
+                    || share.row.tag > fleet.row.virtual_time
+                    || share.row.guarantee_tag > fleet.row.guarantee_time
+            })
         };
         self.tenants[tenant as usize].shares.retain(told);
     }
 
-    fn set_tag(&mut self, number: u32, at: usize, tag: u64) {
-        let tenant = &mut self.tenants[number as usize];
-        let share = &mut tenant.shares[at].row;
+    /// Changes a share, and the places of its tenant that follow from it.
+    pub(crate) fn change_share(&mut self, number: u32, at: usize, change: impl FnOnce(&mut ShareRow)) {
+        let before = self.standing_of(number, &self.tenants[number as usize].shares[at].row);
+        let share = &mut self.tenants[number as usize].shares[at].row;
+        change(share);
         let fleet = share.fleet;
-        let before = std::mem::replace(&mut share.tag, tag);
-        if before != tag {
-            for (class, slots, _) in &tenant.places {
+        let after = self.standing_of(number, &self.tenants[number as usize].shares[at].row);
+        if before != after {
+            for (class, slots, _) in &self.tenants[number as usize].places {
                 let class = &mut self.classes[*class];
                 if class.fleet == fleet {
                     let runnable = &mut class.shelf_mut(*slots).runnable;
-                    if runnable.remove(&(before, number)) {
-                        runnable.insert((tag, number));
+                    if runnable.remove(&before) {
+                        runnable.insert(after);
                     }
                 }
             }
@@ -249,6 +282,7 @@ impl Core {
             key,
             virtual_time: 0,
             idle_since: 0,
+            guarantee_time: 0,
         };
         self.add_fleet(row, false);
         self.mark_fleet(id);

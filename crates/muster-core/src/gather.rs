@@ -60,8 +60,8 @@ impl Core {
     fn progress(&self, class: u32, gather: &Gather) -> Progress {
         let session = &self.sessions[gather.session];
         let waits = self.classes[class].shelf(gather.slots).is_some_and(|shelf| {
-            let tag = self.tenants[gather.tenant as usize].tag(self.classes[class].fleet);
-            shelf.runnable.contains(&(tag, gather.tenant))
+            let standing = self.standing(gather.tenant, self.classes[class].fleet);
+            shelf.runnable.contains(&standing)
         });
         if !waits || session.reach() < u64::from(gather.slots) {
             return Progress::Vain;

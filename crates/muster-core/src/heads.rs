@@ -96,9 +96,9 @@ impl Core {
         let state = &self.lanes[lane];
         let (number, slots, line) = (state.tenant, state.slots, state.line);
         let open = self.tenant_is_open(number);
+        let key = self.standing(number, self.classes[class].fleet);
         let tenant = &mut self.tenants[number as usize];
         let state = &mut self.classes[class];
-        let key = (tenant.tag(state.fleet), number);
         let shelf = state.shelf_mut(slots);
         let heads = shelf.heads.entry((number, line)).or_default();
         let was = !heads.is_empty();
@@ -136,11 +136,9 @@ impl Core {
             return;
         }
         for i in 0..self.tenants[number as usize].places.len() {
-            let tenant = &self.tenants[number as usize];
-            let (class, slots, _) = tenant.places[i];
-            let state = &mut self.classes[class];
-            let key = (tenant.tag(state.fleet), number);
-            let runnable = &mut state.shelf_mut(slots).runnable;
+            let (class, slots, _) = self.tenants[number as usize].places[i];
+            let key = self.standing(number, self.classes[class].fleet);
+            let runnable = &mut self.classes[class].shelf_mut(slots).runnable;
             if open {
                 runnable.insert(key);
             } else {

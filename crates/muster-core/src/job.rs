@@ -308,4 +308,6 @@ pub struct Lease {
     pub deadline: Timestamp,
     /// Run time charged to the tenant's virtual time in advance, times the job's slots; corrected when the attempt ends.
     pub charged: Millis,
+    /// It began while the tenant was below its guarantee.
+    pub guaranteed: bool,
 }

@@ -23,6 +23,7 @@ mod gate;
 mod gates;
 mod gather;
 mod gcra;
+mod guarantee;
 mod hash;
 mod heads;
 mod ids;

@@ -78,6 +78,8 @@ impl Core {
         }
         match state {
             JobState::Running => {
+                let slots = i64::from(self.lanes[lane].slots);
+                self.change_running_slots(tenant, change * slots);
                 for (gate, _) in self.lanes[lane].gates() {
                     let running = &mut self.gates[gate].running;
                     *running = running.saturating_add_signed(change as i32);
@@ -181,7 +183,8 @@ impl Core {
         }
         // If the session gathers slots, it may not come to have them.
         self.heat(class);
-        self.settle(tenant, fleet, number, run.charged, used, learn);
+        let charge = (run.charged, run.guaranteed);
+        self.settle(tenant, fleet, number, charge, used, learn);
         Some(run.lease)
     }
 

@@ -40,6 +40,8 @@ pub(crate) struct Run {
     pub(crate) lease: LeaseId,
     pub(crate) deadline: Timestamp,
     pub(crate) charged: Millis,
+    /// It began below the guarantee.
+    pub(crate) guaranteed: bool,
     pub(crate) holder: SessionId,
     pub(crate) session: u32,
     /// Position among the session's leases.
@@ -117,6 +119,7 @@ impl Job {
                 session: run.holder,
                 deadline: run.deadline,
                 charged: run.charged,
+                guaranteed: run.guaranteed,
             }),
             last_report: rare.last_report,
             cancel_asked: self.cancel_asked,

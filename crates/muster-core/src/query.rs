@@ -47,6 +47,8 @@ pub struct TenantView {
     pub quota_use: QuotaUse,
     /// Jobs that may run at once, by the rule of the level tenant that applies to it; 0 = not limited.
     pub concurrency: u32,
+    /// Slots that its running jobs take.
+    pub running_slots: u64,
 }
 
 /// A queue as shown.

@@ -287,6 +287,7 @@ impl Core {
                     lease: lease.id,
                     deadline: lease.deadline,
                     charged: lease.charged,
+                    guaranteed: lease.guaranteed,
                     holder: lease.session,
                     session,
                     held,
@@ -330,6 +331,7 @@ impl Core {
         if let Some(session) = session {
             self.sessions[session].leases.push(number);
             self.sessions[session].held += u64::from(row.spec.options.slots);
+            self.tenants[tenant as usize].charged += row.lease.as_ref().map_or(0, |lease| lease.charged);
         }
         Ok(())
     }

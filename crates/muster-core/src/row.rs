@@ -177,6 +177,10 @@ pub struct ShareRow {
     pub line_time: u64,
     /// Places of those lines that have started jobs while the tenant competed, by queue.
     pub lines: Vec<LineRow>,
+    /// What `tag` and `owed` are, among starts below guarantees, and of those alone.
+    pub guarantee_tag: u64,
+    /// See there.
+    pub guarantee_owed: u64,
 }
 
 /// A line's place in the sharing of its tenant's time, in one fleet.
@@ -352,4 +356,6 @@ pub struct FleetRow {
     pub virtual_time: u64,
     /// Since when it has no sessions; 0 = it has.
     pub idle_since: Timestamp,
+    /// Tag of the job started last below a guarantee.
+    pub guarantee_time: u64,
 }

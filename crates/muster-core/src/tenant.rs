@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::class::Place;
 use crate::command::TenantSettings;
-use crate::fleet::FleetId;
 use crate::ids::{JobId, Millis, Name, TenantId};
 use crate::job::JobState;
 use crate::query::LiveCounts;
@@ -28,6 +27,10 @@ pub(crate) struct Tenant {
     pub(crate) row: TenantRow,
     pub(crate) shares: Vec<Share>,
     pub(crate) gate: u32,
+    /// Slots that its running jobs take.
+    pub(crate) running_slots: u64,
+    /// What they were charged in advance.
+    pub(crate) charged: Millis,
     /// Live jobs.
     pub(crate) live: LiveCounts,
     /// Their bytes, as `JobSpec::bytes` counts them.
@@ -70,6 +73,8 @@ impl Tenant {
             row,
             shares: shares.into_iter().map(|row| Share { row, active: 0 }).collect(),
             gate: 0,
+            running_slots: 0,
+            charged: 0,
             live: LiveCounts::default(),
             bytes: 0,
             queues: BTreeMap::new(),
@@ -109,12 +114,6 @@ impl Tenant {
             bytes: self.bytes,
             arrival: self.row.enqueue_arrival,
         }
-    }
-
-    /// Its tag in a fleet.
-    pub(crate) fn tag(&self, fleet: FleetId) -> u64 {
-        let share = self.shares.iter().find(|share| share.row.fleet == fleet);
-        share.map_or(0, |share| share.row.tag)
     }
 
     /// Number of a kind's cost; kinds beyond the bound share `NO_COST`.

@@ -134,6 +134,15 @@ pub enum Operation {
         /// The job.
         job: Id,
     },
+    /// Gives a queue a part of its tenant's worker time, or none of its own.
+    SetQueueWeight {
+        /// Owner.
+        tenant: Name,
+        /// The queue.
+        queue: Name,
+        /// Its weight; 0 = none.
+        weight: u32,
+    },
 }
 
 /// Kinds of [`Operation`].
@@ -172,6 +181,8 @@ pub enum OperationKind {
     Watch,
     /// The end of a job awaited.
     Wait,
+    /// A queue's weight.
+    SetQueueWeight,
 }
 
 impl Operation {
@@ -194,6 +205,7 @@ impl Operation {
             Self::ReleaseOrder { .. } => OperationKind::ReleaseOrder,
             Self::Watch { .. } => OperationKind::Watch,
             Self::Wait { .. } => OperationKind::Wait,
+            Self::SetQueueWeight { .. } => OperationKind::SetQueueWeight,
         }
     }
 }

@@ -73,6 +73,7 @@ pub(crate) fn job(number: u64, index: u64) -> JobRow {
             session: SessionId(9),
             deadline: 1_700_000_030_500,
             charged: 1_234,
+            guaranteed: true,
         }),
         last_report: Some(LeaseId { index: 49, position: 1 }),
         cancel_asked: true,
@@ -123,6 +124,7 @@ fn settings() -> TenantSettings {
                 burst: 2_000,
             }),
         },
+        guaranteed_slots: 12,
     }
 }
 
@@ -217,6 +219,7 @@ pub(crate) fn rows() -> Vec<(&'static str, Row)> {
                 },
                 virtual_time: 98,
                 idle_since: 1_700_000_000_800,
+                guarantee_time: 97,
             }),
         ),
     ];
@@ -257,6 +260,8 @@ fn tenant() -> TenantRow {
                 tag: 41,
                 owed: 2,
             }],
+            guarantee_tag: 96,
+            guarantee_owed: 3,
         }],
         totals: Totals {
             enqueued: 1,

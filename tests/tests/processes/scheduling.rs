@@ -1,10 +1,10 @@
-//! Who runs next on a real cluster: paused kinds, priorities that change, labels, slots, weights of queues.
+//! Who runs next on a real cluster: paused kinds, priorities that change, labels, slots, weights of queues, guarantees.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 use std::time::Duration;
 
-use muster_client::{Client, Enqueue, JobId, JobState, NewTenant, Priority, PriorityOrder, RawJob};
+use muster_client::{Client, Enqueue, JobId, JobState, NewTenant, Priority, PriorityOrder, RawJob, TenantChange};
 use muster_tests::{Cluster, Ledger, RawWorker, Working, eventually};
 
 const LONG: Duration = Duration::from_secs(40);
@@ -210,5 +210,62 @@ async fn weights_of_queues_are_kept_by_all_nodes() {
     cluster.muster("queue weight mail --none").await.good();
     let listed = cluster.muster("queue list -o json").await.json();
     assert_eq!(listed[1]["weight"], serde_json::Value::Null);
+    cluster.agree().await;
+}
+
+/// A tenant of little weight is guaranteed a slot. All nodes know, also after a kill of all; its job starts first, and the other
+/// tenant's is told why it waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guaranteed_slots_come_first_on_all_nodes() {
+    let mut cluster = Cluster::start().await;
+    let made = cluster
+        .muster("tenant create sure --weight 1 --guaranteed-slots 1")
+        .await
+        .good();
+    assert!(made.stdout.contains("GUARANTEED"), "{made:?}");
+    let client = cluster.client().await;
+    let change = TenantChange {
+        guaranteed_slots: Some(1_000_001),
+        ..TenantChange::default()
+    };
+    let refused = client.update_tenant("sure", change).await.unwrap_err().to_string();
+    assert!(
+        refused.contains("guaranteed_slots") && refused.contains("1000000"),
+        "{refused}"
+    );
+    let other = enqueue(&client, "send", Enqueue::new()).await.to_string();
+    let own = cluster
+        .muster("job enqueue send --tenant sure")
+        .await
+        .good()
+        .stdout
+        .trim()
+        .to_owned();
+    cluster.kill_all();
+    cluster.start_all();
+    let node = cluster.follower().await;
+    let mut worker = RawWorker::open(&cluster.address(node), "*", "send", TTL).await;
+    let explained = eventually("the worker is known", LONG, || async {
+        let explained = cluster.muster(&format!("job explain {other}")).await.good().stdout;
+        explained.contains("1 of them since").then_some(explained)
+    })
+    .await;
+    assert!(explained.contains("1 of 2 tenants are served before it"), "{explained}");
+    worker.credit(1).await;
+    let leased = worker.job(LONG).await;
+    assert_eq!(leased.id, own);
+    let shown = cluster.muster("tenant show sure -o json").await.json();
+    assert_eq!(
+        (&shown["guaranteed_slots"], &shown["running_slots"]),
+        (&1.into(), &1.into())
+    );
+    // It has what it is guaranteed, and both go on by their shares.
+    worker.credit(1).await;
+    assert_eq!(worker.job(LONG).await.id, other);
+    let unset = cluster
+        .muster("tenant set sure --guaranteed-slots 0 -o json")
+        .await
+        .json();
+    assert_eq!(unset["guaranteed_slots"], 0);
     cluster.agree().await;
 }

@@ -6,7 +6,7 @@ use muster_proto::v1;
 use super::field;
 use super::limit::rate_limit;
 use crate::errors::Violation;
-use crate::limits::{PAYLOAD_BYTES_MAX, SPAN_MAX, WEIGHT_MAX};
+use crate::limits::{GUARANTEED_SLOTS_MAX, PAYLOAD_BYTES_MAX, SPAN_MAX, WEIGHT_MAX};
 use crate::reason::Reason;
 
 /// A new tenant.
@@ -28,6 +28,7 @@ pub(crate) fn create_tenant(tenant: Option<v1::Tenant>) -> Result<(Name, TenantS
             },
             None => Quota::default(),
         },
+        guaranteed_slots: guaranteed("tenant.guaranteed_slots", tenant.guaranteed_slots)?,
     };
     Ok((name, settings))
 }
@@ -55,6 +56,9 @@ pub(crate) fn update_tenant(
         Some(rate) => quota.enqueue_rate = Some(rate_limit("enqueue_rate", rate)?),
         None => {}
     }
+    if let Some(slots) = request.guaranteed_slots {
+        settings.guaranteed_slots = guaranteed("guaranteed_slots", slots)?;
+    }
     Ok(settings)
 }
 
@@ -71,6 +75,15 @@ fn own_name(path: &str, value: &str) -> Result<Name, Violation> {
         return Err(Violation::new(Reason::NameReserved, path, field::shown(value), allowed));
     }
     Ok(name)
+}
+
+/// Slots that a tenant is guaranteed; 0 is none.
+fn guaranteed(path: &str, slots: u32) -> Result<u32, Violation> {
+    if slots > GUARANTEED_SLOTS_MAX {
+        let allowed = format!("0 to {GUARANTEED_SLOTS_MAX}");
+        return Err(Violation::new(Reason::OutOfRange, path, slots.to_string(), allowed));
+    }
+    Ok(slots)
 }
 
 /// Refuses the 0 of a field whose absence already means "as it is".
@@ -157,6 +170,12 @@ mod tests {
             Reason::OutOfRange,
         );
         assert!(tenant(|tenant| tenant.payload_bytes_max = 8 << 20).is_ok());
+        refused(
+            |tenant| tenant.guaranteed_slots = 1_000_001,
+            "tenant.guaranteed_slots",
+            Reason::OutOfRange,
+        );
+        assert!(tenant(|tenant| tenant.guaranteed_slots = 1_000_000).is_ok());
         assert!(create_tenant(None).is_err());
         let rate = |count, burst| {
             let enqueue_rate = Some(v1::RateLimit {
@@ -267,6 +286,20 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(update_tenant(&unbounded, &bounded).expect("valid"), before);
+        let slots = |slots| v1::UpdateTenantRequest {
+            guaranteed_slots: Some(slots),
+            ..Default::default()
+        };
+        let sure = update_tenant(&slots(8), &before).expect("valid");
+        assert_eq!(sure.guaranteed_slots, 8);
+        assert_eq!(
+            update_tenant(&request, &sure).expect("valid").guaranteed_slots,
+            8,
+            "it stays"
+        );
+        assert_eq!(update_tenant(&slots(0), &sure).expect("valid"), before);
+        let many = update_tenant(&slots(1_000_001), &before).expect_err("too many");
+        assert_eq!((&*many.field, many.reason), ("guaranteed_slots", Reason::OutOfRange));
         let zero = v1::UpdateTenantRequest {
             weight: Some(0),
             ..Default::default()

@@ -35,7 +35,7 @@ pub enum Verb {
     /// A quota bounds what the tenant brings in: a job over it is refused, with the time after which it may fit. Set below what
     /// is there it takes nothing away. What may run at once is a limit: `limit set tenant --concurrency 50 --tenant NAME`.
     #[command(group(ArgGroup::new("change").required(true).multiple(true)
-        .args(["weight", "payload_max", "jobs_max", "bytes_max", "enqueue_rate", "priority_order"])))]
+        .args(["weight", "payload_max", "jobs_max", "bytes_max", "enqueue_rate", "priority_order", "guaranteed_slots"])))]
     Set {
         /// The tenant
         name: String,
@@ -68,6 +68,10 @@ pub struct Settings {
     /// How jobs are ordered: strict, fifo, or how much waiting one priority level is worth [default: 30s]
     #[arg(long, value_parser = parse::priority_order, value_name = "strict|fifo|DURATION")]
     priority_order: Option<PriorityOrder>,
+    /// Slots of workers that it has for sure while it has jobs for them, up to 1,000,000; others use what it does not; 0 is none
+    /// [default: 0]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(0..=1_000_000), value_name = "SLOTS")]
+    guaranteed_slots: Option<u32>,
 }
 
 impl Settings {
@@ -94,6 +98,7 @@ pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
                     enqueue_rate: settings.enqueue_rate().filter(|rate| rate.count > 0),
                 },
                 priority_order: settings.priority_order,
+                guaranteed_slots: settings.guaranteed_slots.unwrap_or(0),
             };
             let tenant = run.client.create_tenant(tenant).await.map_err(|error| {
                 Failure::new(action, error)
@@ -109,6 +114,7 @@ pub(super) async fn run(run: &Run, verb: Verb) -> Result<(), Failure> {
                 bytes_max: settings.bytes_max,
                 enqueue_rate: settings.enqueue_rate(),
                 priority_order: settings.priority_order,
+                guaranteed_slots: settings.guaranteed_slots,
             };
             let tenant = run.client.update_tenant(&name, change).await.map_err(|error| {
                 Failure::new(format!("change tenant {name:?}"), error).if_unknown("repeating the command is safe")

@@ -204,7 +204,7 @@ impl Core {
         };
         self.entry.granted += 1;
         let charged = self.slot_time(self.estimate(tenant, cost), slots);
-        self.charge(tenant, line, self.classes[class].fleet, charged);
+        let guaranteed = self.charge(tenant, line, self.classes[class].fleet, charged);
         self.tenants[tenant as usize].row.totals.started += 1;
         self.take_tokens(lane_number);
         let counts = u32::from(!self.has(Defect::RetryNotCounted) || self.jobs[number].failures == 0);
@@ -222,6 +222,7 @@ impl Core {
                 lease,
                 deadline,
                 charged,
+                guaranteed,
                 holder,
                 session,
                 held,

@@ -10,6 +10,7 @@ use crate::reply::{Refusal, Reply};
 
 pub(super) const WEIGHT_MAX: u32 = 10_000;
 const PAYLOAD_MAX: u32 = 8 << 20;
+const GUARANTEE_MAX: u32 = 1_000_000;
 const AGING_MAX: u64 = 31 * 24 * 3_600_000;
 
 impl Core {
@@ -36,12 +37,14 @@ impl Core {
 
     fn change_tenant(&mut self, number: u32, settings: &TenantSettings) {
         let now = self.meta.now;
+        let was_below = self.is_below_guarantee(number);
         let tenant = &mut self.tenants[number as usize];
         // What was used of the old rate counts for the new one.
         let old = &tenant.row.settings.quota;
         tenant.row.enqueue_arrival = converted(old, &settings.quota, tenant.row.enqueue_arrival, now);
         let reordered = tenant.row.settings.aging != settings.aging;
         tenant.row.settings = settings.clone();
+        self.guarantee_changed(number, was_below);
         self.mark_tenant(number);
         if reordered {
             let queues: Vec<u32> = self.tenants[number as usize].queues.values().copied().collect();
@@ -70,6 +73,13 @@ fn check_settings(settings: &TenantSettings) -> Result<(), Refusal> {
             "payload_bytes_max",
             settings.payload_bytes_max,
             "1 to 8388608",
+        ));
+    }
+    if settings.guaranteed_slots > GUARANTEE_MAX {
+        return Err(out_of_range(
+            "guaranteed_slots",
+            settings.guaranteed_slots,
+            "0 to 1000000",
         ));
     }
     match &settings.quota.enqueue_rate {

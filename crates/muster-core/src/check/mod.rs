@@ -173,12 +173,18 @@ impl Core {
         let mut all = LiveCounts::default();
         let mut tenants = vec![LiveCounts::default(); self.tenants.len()];
         let mut bytes = vec![0; self.tenants.len()];
+        let mut running = vec![(0, 0); self.tenants.len()];
         let mut queues: BTreeMap<u32, LiveCounts> = BTreeMap::new();
         for (_, job) in self.jobs.iter() {
             let lane = &self.lanes[job.lane];
             *all.of(job.state) += 1;
             *tenants[lane.tenant as usize].of(job.state) += 1;
             bytes[lane.tenant as usize] += job.spec.bytes();
+            if let Some(run) = &job.run {
+                let (slots, charged) = &mut running[lane.tenant as usize];
+                *slots += u64::from(lane.slots);
+                *charged += run.charged;
+            }
             *queues.entry(lane.queue).or_default().of(job.state) += 1;
         }
         same("live jobs", self.live, all)?;
@@ -189,6 +195,8 @@ impl Core {
             let name = &tenant.row.name;
             same(&format!("live jobs of {name:?}"), tenant.live, tenants[number])?;
             same(&format!("bytes of {name:?}"), tenant.bytes, bytes[number])?;
+            let kept = (tenant.running_slots, tenant.charged);
+            same(&format!("what {name:?} runs"), kept, running[number])?;
             same(&format!("id of {name:?}"), tenant.row.id.0, number as u64 + 1)?;
             let totals = &tenant.row.totals;
             let ended = totals.succeeded + totals.dead + totals.cancelled + totals.expired;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{holds, same};
-use crate::class::Gather;
+use crate::class::{Gather, Standing};
 use crate::core::Core;
 use crate::gate::CLUSTER;
 use crate::lane::Stand;
@@ -72,11 +72,11 @@ impl Core {
                 holds(shelf.slots == 1 || !heads.is_empty(), || {
                     "nothing stands on a shelf".to_owned()
                 })?;
-                let runnable: BTreeSet<(u64, u32)> = heads
+                let runnable: BTreeSet<Standing> = heads
                     .keys()
                     .map(|(tenant, _)| tenant)
                     .filter(|tenant| self.tenant_is_open(**tenant))
-                    .map(|tenant| (self.tenants[*tenant as usize].tag(class.fleet), *tenant))
+                    .map(|tenant| self.standing(*tenant, class.fleet))
                     .collect();
                 same("runnable tenants", &shelf.runnable, &runnable)?;
                 let kept: BTreeMap<_, _> = shelf.heads.iter().map(|(line, heads)| (*line, heads.clone())).collect();
@@ -176,6 +176,14 @@ impl Core {
                 )?;
                 holds(share.active > 0 || share.row.owed == 0, || {
                     format!("{name:?} is owed something where it does not compete")
+                })?;
+                let guaranteed = tenant.row.settings.guaranteed_slots > 0;
+                let tags = (share.row.guarantee_tag, share.row.guarantee_owed);
+                holds(share.active > 0 || tags.1 == 0, || {
+                    format!("{name:?} is owed something below its guarantee where it does not compete")
+                })?;
+                holds(guaranteed || tags == (0, 0), || {
+                    format!("{name:?} has a tag for a guarantee and none is given")
                 })?;
                 let known = |line: &LineRow| line.queue.is_empty() || tenant.weighted.contains_key(&line.queue);
                 let lines = share.row.lines.is_sorted_by(|a, b| a.queue < b.queue)

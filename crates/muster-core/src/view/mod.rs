@@ -48,6 +48,7 @@ impl Core {
             live: tenant.live,
             quota_use: tenant.quota_use(),
             concurrency: self.gates[tenant.gate].limit.concurrency,
+            running_slots: tenant.running_slots,
         }
     }
 

@@ -317,7 +317,10 @@ impl Resolver {
                 Command::Enqueue(Box::new(spec))
             }
             Act::Cancel { pick: at, by_other } => {
-                let job = pick(&model.jobs, *at)?;
+                // Few jobs run at a time, and what follows a cancel of one that does is to happen as well.
+                let running: Vec<_> = model.jobs.iter().filter(|job| job.lease.is_some()).collect();
+                let some = if at % 4 == 0 { pick(&running, at / 4) } else { None };
+                let job = some.copied().or_else(|| pick(&model.jobs, *at))?;
                 let tenant = if *by_other {
                     name("acme")
                 } else {
@@ -384,10 +387,14 @@ impl Resolver {
                 let results = ends
                     .iter()
                     .filter_map(|(at, end)| pick(&held, *at).map(|(job, lease)| (*job, *lease, end)))
-                    .map(|(job, lease, end)| AttemptReport {
-                        job,
-                        lease,
-                        outcome: outcome(end),
+                    .map(|(job, lease, end)| {
+                        let asked = model.job(job).is_some_and(|job| job.cancel_asked);
+                        // A worker that is told of a cancel gives up, rather than fail.
+                        let outcome = match end {
+                            End::Fail { .. } if asked => AttemptOutcome::Cancelled,
+                            end => outcome(end),
+                        };
+                        AttemptReport { job, lease, outcome }
                     })
                     .collect();
                 Command::Report {
@@ -458,11 +465,13 @@ impl Resolver {
                 weight,
                 quota,
                 aging,
+                guarantee,
                 create_only,
             } => self.request(Command::SetTenant {
                 name: name(TENANTS[*tenant]),
                 settings: TenantSettings {
                     aging: [30_000, 0, AGING_STRICT, AGING_STRICT - 1][*aging],
+                    guaranteed_slots: [0, 1, 2, 4, 1_000_000, 1_000_001][*guarantee],
                     ..settings(*weight, *quota)
                 },
                 create_only: *create_only,

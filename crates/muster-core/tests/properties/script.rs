@@ -114,6 +114,7 @@ pub enum Act {
         weight: u32,
         quota: usize,
         aging: usize,
+        guarantee: usize,
         create_only: bool,
     },
     SetLimit {
@@ -231,9 +232,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => pick().prop_map(Act::Close),
         1 => pick().prop_map(Act::Lose),
         1 => pick().prop_map(Act::Vouch),
-        2 => (0..4usize, 0..400u32, 0..7usize, 0..4usize, prop::bool::weighted(0.2)).prop_map(
-            |(tenant, weight, quota, aging, create_only)| {
-                Act::SetTenant { tenant, weight, quota, aging, create_only }
+        3 => (0..4usize, 0..400u32, 0..7usize, 0..4usize, 0..6usize, prop::bool::weighted(0.2)).prop_map(
+            |(tenant, weight, quota, aging, guarantee, create_only)| {
+                Act::SetTenant { tenant, weight, quota, aging, guarantee, create_only }
             }
         ),
         3 => (0..5usize, 0..5usize, 0..6usize, 0..5usize, 0..4u32).prop_map(

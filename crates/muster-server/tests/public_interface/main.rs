@@ -379,6 +379,7 @@ async fn tenants_and_queues_are_administered() {
     let update = v1::UpdateTenantRequest {
         name: "acme".to_owned(),
         payload_bytes_max: Some(4_096),
+        guaranteed_slots: Some(5),
         ..Default::default()
     };
     let changed = cluster
@@ -390,6 +391,7 @@ async fn tenants_and_queues_are_administered() {
         .tenant;
     let changed = changed.expect("a tenant");
     assert_eq!((changed.weight, changed.payload_bytes_max), (300, 4_096));
+    assert_eq!((changed.guaranteed_slots, changed.running_slots), (5, 0));
 
     let pause = v1::PauseQueueRequest {
         queue: "default".to_owned(),

@@ -131,6 +131,7 @@ impl Facts {
             | Operation::Stats { .. }
             | Operation::SetTenant { .. }
             | Operation::SetPriority { .. }
+            | Operation::SetQueueWeight { .. }
             | Operation::ReleaseOrder { .. } => (0, 0),
         };
         self.open.insert((invoke.process, invoke.call), call);

@@ -162,11 +162,33 @@ fn aging(rng: &mut Rng) -> u64 {
     }
 }
 
+/// Nothing, some of the slots, about all of them.
+fn guaranteed_slots(rng: &mut Rng) -> u32 {
+    match rng.below(4) {
+        0 => rng.between(1, 4) as u32,
+        1 => rng.between(4, 40) as u32,
+        _ => 0,
+    }
+}
+
+/// A line of its own for a queue, or an end of it.
+pub(super) fn weigh(tenant: &str, queue: &str, rng: &mut Rng) -> Call {
+    let (tenant, queue) = (name(tenant), name(queue));
+    let weight = if rng.percent(30) { 0 } else { rng.between(1, 400) as u32 };
+    let operation = Operation::SetQueueWeight {
+        tenant: tenant.clone(),
+        queue: queue.clone(),
+        weight,
+    };
+    (operation, Some(Command::SetQueueWeight { tenant, queue, weight }))
+}
+
 pub(super) fn settings(tenant: &str, rng: &mut Rng) -> Call {
     let settings = TenantSettings {
         weight: rng.between(1, 300) as u32,
         quota: quota(rng),
         aging: aging(rng),
+        guaranteed_slots: guaranteed_slots(rng),
         ..TenantSettings::default()
     };
     let operation = Operation::SetTenant {

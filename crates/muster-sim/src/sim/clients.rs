@@ -282,6 +282,7 @@ impl World<'_> {
                 2 => limits::delete(rng),
                 _ => limits::set(rng),
             },
+            _ if rng.percent(40) => weigh(tenant, rng.pick(&QUEUES), rng),
             _ => limits::set(rng),
         }
     }

@@ -1,6 +1,7 @@
 //! One line or block per rule; the property tests cover their combinations.
 
 mod explain;
+mod guarantees;
 mod kinds;
 mod limits;
 mod lines;

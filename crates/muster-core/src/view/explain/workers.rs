@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::LOOK_MAX;
+use crate::class::Standing;
 use crate::core::Core;
 use crate::explain::{ShareView, WorkerMatch};
 use crate::lane::{COMMON, Lane};
@@ -69,11 +70,11 @@ impl Core {
         let class = classes.max_by(|a, b| (a.sessions, &a.what).cmp(&(b.sessions, &b.what)))?;
         let tenant = &self.tenants[lane.tenant as usize];
         let weight = tenant.row.settings.weight;
-        let own = (tenant.tag(class.fleet), lane.tenant);
+        let own = self.standing(lane.tenant, class.fleet);
         let mut shelves = class.shelves.iter();
         let first = shelves.next()?;
         // Most jobs take one slot. Tenants that have wider ones only come on top.
-        let wider: BTreeSet<(u64, u32)> = shelves
+        let wider: BTreeSet<Standing> = shelves
             .flat_map(|shelf| &shelf.runnable)
             .filter(|other| !first.runnable.contains(other))
             .copied()
@@ -82,14 +83,21 @@ impl Core {
         let competes = first.runnable.contains(&own) || wider.contains(&own);
         let few = first.runnable.len() + wider.len() <= LOOK_MAX;
         let others = runnable().filter(|other| **other != own);
-        let weights = others.map(|(_, other)| u64::from(self.tenants[*other as usize].row.settings.weight));
-        let before = |runnable: &BTreeSet<(u64, u32)>| runnable.range(..own).take(LOOK_MAX + 1).count();
-        let before = before(&first.runnable) + before(&wider);
+        let weights = others.map(|(.., other)| u64::from(self.tenants[*other as usize].row.settings.weight));
+        let count = |runnable: &BTreeSet<Standing>, end: Standing| runnable.range(..end).take(LOOK_MAX + 1).count();
+        let up_to =
+            |end: Standing| Some(count(&first.runnable, end) + count(&wider, end)).filter(|before| *before <= LOOK_MAX);
+        let before = up_to(own);
+        // The first of those that have what they are guaranteed would stand here.
+        let by_guarantee = if own.0 { up_to((true, 0, 0)) } else { Some(0) };
+        let guaranteed = tenant.row.settings.guaranteed_slots;
         Some(ShareView {
             weight,
             tenants: (first.runnable.len() + wider.len()) as u64 + u64::from(!competes),
             weights: few.then(|| weights.sum::<u64>() + u64::from(weight)),
-            before: (before <= LOOK_MAX).then_some(before as u64),
+            before: before.map(|before| before as u64),
+            before_by_guarantee: by_guarantee.map(|before| before as u64),
+            guarantee: (guaranteed > 0).then_some((guaranteed, tenant.running_slots)),
             line: (!tenant.weighted.is_empty()).then(|| self.line_share(lane)),
         })
     }

@@ -304,7 +304,8 @@ impl Model {
         reply: &Reply,
     ) -> Check {
         let ages = settings.aging <= 31 * 86_400_000 || settings.aging == muster_core::AGING_STRICT;
-        if !(1..=10_000).contains(&settings.weight) || !ages {
+        let guarantees = settings.guaranteed_slots <= 1_000_000;
+        if !(1..=10_000).contains(&settings.weight) || !ages || !guarantees {
             return expect(
                 matches!(reply, Reply::Refused(Refusal::OutOfRange { .. })),
                 "OutOfRange",

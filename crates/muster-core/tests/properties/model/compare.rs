@@ -129,7 +129,8 @@ impl Model {
             ended(JobState::Cancelled),
             ended(JobState::Expired),
         ];
-        if seen != wanted || view.settings != tenant.settings {
+        let slots = self.running_slots(tenant.id);
+        if seen != wanted || view.running_slots != slots || view.settings != tenant.settings {
             return Err(format!("tenant {}: {view:?}, the model has {wanted:?}", tenant.name));
         }
         let failures: u64 = mine().map(|job| u64::from(job.failures)).sum();

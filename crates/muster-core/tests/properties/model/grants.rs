@@ -1,6 +1,6 @@
 //! Was each lease allowed, was it the turn of its job, and was nothing left that could have started?
 
-use muster_core::{Assignment, Core, GatherRow, JobState};
+use muster_core::{Assignment, Core, GatherRow, JobState, TenantId};
 
 use super::limits::HeldUp;
 use super::{Check, Job, Lease, Model, Session};
@@ -63,6 +63,12 @@ impl Model {
         }
         let turn = self.turn(job);
         let free = session.free();
+        if let Some(other) = self.waits_below_guarantee(job, session) {
+            return fault(&format!(
+                "{} comes first, since its tenant is below its guarantee",
+                other.spec.id
+            ));
+        }
         let earlier = self.jobs.iter().find(|other| {
             other.tenant == job.tenant
                 && self.line(other) == self.line(job)
@@ -102,6 +108,42 @@ impl Model {
             .expect("checked");
         session.granted += u64::from(given.spec.options.slots);
         Ok(())
+    }
+
+    /// Slots that the tenant's running jobs take.
+    pub(super) fn running_slots(&self, tenant: TenantId) -> u64 {
+        let jobs = self
+            .jobs
+            .iter()
+            .filter(|job| job.tenant == tenant && job.lease.is_some());
+        jobs.map(|job| u64::from(job.spec.options.slots)).sum()
+    }
+
+    /// The tenant runs jobs in fewer slots than it is guaranteed.
+    fn is_below_guarantee(&self, id: TenantId) -> bool {
+        let tenant = self.tenants.iter().find(|tenant| tenant.id == id);
+        tenant.is_some_and(|tenant| self.running_slots(id) < u64::from(tenant.settings.guaranteed_slots))
+    }
+
+    /// A job of another tenant that is below its guarantee and could start in the session instead of this one, whose tenant is
+    /// not. What was gathered, by this session or by one that had less, is for whom it was gathered.
+    fn waits_below_guarantee(&self, job: &Job, session: &Session) -> Option<&Job> {
+        let gathers = |other: &Session| {
+            let own = other.gathers.is_some_and(|gathers| gathers.tenant == job.tenant);
+            own && other.spec.class == session.spec.class
+        };
+        if self.sessions.iter().any(gathers) || self.is_below_guarantee(job.tenant) {
+            return None;
+        }
+        let tenants = self.tenants.iter().map(|tenant| tenant.id);
+        let below: Vec<TenantId> = tenants.filter(|id| self.is_below_guarantee(*id)).collect();
+        self.jobs.iter().find(|other| {
+            below.contains(&other.tenant)
+                && self.could_start(other)
+                && u64::from(other.spec.options.slots) <= session.free()
+                && other.matches(&session.spec.class)
+                && self.held_up(other) == HeldUp::No
+        })
     }
 
     /// Takes over which sessions gather slots, and for what.
