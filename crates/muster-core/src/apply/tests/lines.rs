@@ -81,6 +81,37 @@ fn priorities_count_within_a_line() {
     assert_eq!((a, b, c), (10, 10, 0));
 }
 
+/// Urgent jobs in a queue with a weight have at most its part while others wait, and everything when none do.
+#[test]
+fn a_queue_with_a_weight_caps_urgent_jobs() {
+    let ended = |others: u128, rounds| {
+        let mut bed = Bed::new();
+        weigh(&mut bed, "urgent", 25);
+        let strict = TenantSettings {
+            aging: AGING_STRICT,
+            ..TenantSettings::default()
+        };
+        bed.set_tenant("default", strict);
+        for id in 0..100 {
+            let mut urgent = in_queue(id, "urgent");
+            urgent.priority = Priority::Critical;
+            bed.enqueue(urgent);
+        }
+        for id in 0..others {
+            bed.enqueue(in_queue(100 + id, "other"));
+        }
+        bed.open(1, 2);
+        let [urgent, others, ..] = work(&mut bed, rounds);
+        (urgent, others)
+    };
+    let (urgent, others) = ended(80, 40);
+    assert!(
+        urgent.abs_diff(16) <= 2 && others.abs_diff(64) <= 2,
+        "{urgent} and {others}"
+    );
+    assert_eq!(ended(40, 50), (60, 40), "nothing else waits any more");
+}
+
 #[test]
 fn a_weight_comes_and_goes_while_jobs_wait() {
     let mut bed = Bed::new();

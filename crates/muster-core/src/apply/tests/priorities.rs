@@ -145,3 +145,21 @@ fn a_job_at_a_limit_is_reordered_where_it_waits() {
     bed.end(1, succeeded());
     assert_eq!(bed.started(), [3]);
 }
+
+/// Urgent jobs with a limit key leave room for others, whatever the order.
+#[test]
+fn a_limit_key_caps_urgent_jobs() {
+    let mut bed = Bed::new();
+    let strict = TenantSettings {
+        aging: AGING_STRICT,
+        ..TenantSettings::default()
+    };
+    bed.set_tenant("default", strict);
+    bed.limit(LimitLevel::Key, "urgent", None, 1);
+    for id in 1..=5 {
+        bed.enqueue(with_keys(with(id, Priority::Critical), &["urgent"]));
+        bed.enqueue(with(10 + id, Priority::Normal));
+    }
+    bed.open(1, 3);
+    assert_eq!(bed.started(), [1, 11, 12]);
+}
