@@ -10,6 +10,7 @@ mod explain;
 mod failover;
 mod full_disk;
 mod growth;
+mod lag;
 mod life;
 mod limits;
 mod membership;

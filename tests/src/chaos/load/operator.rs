@@ -1,4 +1,4 @@
-//! Someone who stops queues and kinds and resumes them.
+//! Someone who stops queues and kinds and resumes them, and gives queues weights.
 //!
 //! A reply does not tell the log index at which a stop took effect, so bounds are found with a probe: a job that waits
 //! for an hour, whose index of acceptance is read back. One accepted after a stop was acknowledged has a higher index
@@ -8,11 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_sim::history::{Answer, Operation};
+use muster_sim::history::{Answer, Operation, OperationKind};
 use rand::Rng;
 
 use super::TENANTS;
-use super::plan::{CALM, Plan, now_ms};
+use super::plan::{CALM, Plan, now_ms, some_queue};
 use super::producer::Producer;
 use crate::chaos::world::World;
 
@@ -27,13 +27,14 @@ enum What<'w> {
     Kind(&'static str),
 }
 
-/// Stops and resumes queues, each once, and kinds, until the run is over; nothing stays stopped.
+/// Stops and resumes queues, each once, and kinds, until the run is over; nothing stays stopped. Weights change with each.
 pub(super) async fn run(world: Arc<World>) {
     let mut producer = Producer::new(Arc::clone(&world), NUMBER);
     let mut cycle = 0;
     while !world.is_over() {
         cycle += 1;
         let tenant = TENANTS[producer.rng.random_range(0..TENANTS.len())].name;
+        producer.weigh(tenant).await;
         let queue = format!("held-{cycle}");
         if producer.rng.random_bool(0.5) {
             producer.cycle(tenant, &queue, "work", What::Queue(&queue)).await;
@@ -57,6 +58,20 @@ impl Producer {
         tokio::time::sleep(pause).await;
         self.list_queue(tenant, queue).await;
         self.set_paused(tenant, what, false).await;
+    }
+
+    /// Gives one of the queues of most jobs a weight, or takes it away.
+    async fn weigh(&mut self, tenant: &'static str) {
+        let queue = some_queue(&mut self.rng);
+        let weight = self.rng.random_bool(0.7).then(|| self.rng.random_range(1..400));
+        let call = self.process.invoke(Operation::SetQueueWeight {
+            tenant: tenant.into(),
+            queue: queue.as_str().into(),
+            weight: weight.unwrap_or_default(),
+        });
+        let result = self.client(tenant).set_queue_weight(&queue, weight).await;
+        let answer = result.map(|()| Answer::Done);
+        self.world.settle(OperationKind::SetQueueWeight, call, None, answer);
     }
 
     async fn fill(&mut self, tenant: &'static str, queue: &str, kind: &'static str, count: usize) {

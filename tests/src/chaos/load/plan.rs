@@ -28,6 +28,8 @@ pub(crate) struct Plan {
     pub(super) timeout: Duration,
     pub(super) expires: Option<Duration>,
     pub(super) priority: Priority,
+    /// Slots of its worker that an attempt takes.
+    pub(super) slots: u32,
     /// What it wants of limits and order.
     pub(super) claims: Claims,
     /// Length of its payload.
@@ -38,6 +40,8 @@ pub(crate) struct Plan {
 pub(crate) const CALM: [&str; 4] = ["calm-1", "calm-2", "calm-3", "calm-4"];
 /// Attempts with a vanished worker that any job survives: workers vanish often here.
 const CRASHES_MAX: u32 = 30;
+/// Any worker has as many slots.
+const SLOTS_MAX: u32 = 4;
 /// Length of most payloads.
 const PAYLOAD_BYTES: usize = 2_000;
 
@@ -78,7 +82,7 @@ impl Plan {
         Self {
             id: JobId::new(),
             tenant,
-            queue: format!("q{}", rng.random_range(0..4)),
+            queue: some_queue(rng),
             kind,
             key: None,
             number,
@@ -90,6 +94,11 @@ impl Plan {
                 .random_bool(0.06)
                 .then(|| Duration::from_millis(rng.random_range(300..3_000))),
             priority: Priority::ALL[rng.random_range(0..Priority::ALL.len())],
+            slots: if rng.random_bool(0.1) {
+                rng.random_range(2..=SLOTS_MAX)
+            } else {
+                1
+            },
             claims: claims(rng, kind),
             bytes: PAYLOAD_BYTES,
         }
@@ -106,6 +115,7 @@ impl Plan {
             max_attempts: 20,
             timeout: Duration::from_secs(4),
             expires: None,
+            slots: 1,
             claims: Claims::default(),
             ..Self::random(rng)
         }
@@ -163,7 +173,8 @@ impl Plan {
             .max_crashes(CRASHES_MAX)
             .backoff(backoff)
             .attempt_timeout(self.timeout)
-            .priority(self.priority);
+            .priority(self.priority)
+            .slots(self.slots);
         if self.due > 0 {
             options = options.run_at(UNIX_EPOCH + millis(self.due));
         }
@@ -208,6 +219,11 @@ fn claims(rng: &mut StdRng, kind: &str) -> Claims {
         claims.strict = rng.random_bool(0.3);
     }
     claims
+}
+
+/// One of the queues of most jobs.
+pub(super) fn some_queue(rng: &mut StdRng) -> String {
+    format!("q{}", rng.random_range(0..4))
 }
 
 /// A job id as histories have it.

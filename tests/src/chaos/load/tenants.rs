@@ -14,6 +14,7 @@ pub(crate) struct Tenant {
     pub(crate) name: &'static str,
     weight: u32,
     order: PriorityOrder,
+    guaranteed_slots: u32,
     /// Of a hundred jobs, how many are its.
     pub(crate) share: u32,
 }
@@ -24,18 +25,21 @@ pub(crate) const TENANTS: [Tenant; 3] = [
         name: "heavy",
         weight: 300,
         order: PriorityOrder::Aging(Duration::from_secs(2)),
+        guaranteed_slots: 0,
         share: 60,
     },
     Tenant {
         name: "narrow",
         weight: 100,
         order: PriorityOrder::Strict,
+        guaranteed_slots: 0,
         share: 28,
     },
     Tenant {
         name: "slow",
         weight: 100,
         order: PriorityOrder::Fifo,
+        guaranteed_slots: 8,
         share: 12,
     },
 ];
@@ -73,6 +77,7 @@ pub(crate) async fn create(world: &World) -> Result<(), Error> {
             let new = NewTenant {
                 weight: tenant.weight,
                 priority_order: Some(tenant.order),
+                guaranteed_slots: tenant.guaranteed_slots,
                 // Wide enough for every load, so that the checker of quotas sees each job judged.
                 quota: Quota {
                     jobs_max: 10_000_000,

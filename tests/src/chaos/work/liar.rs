@@ -76,6 +76,12 @@ struct Unanswered {
     copies: u32,
 }
 
+/// An attempt that runs.
+struct Running {
+    task: JoinHandle<()>,
+    slots: u32,
+}
+
 struct Life {
     world: Arc<World>,
     log: WorkerLog,
@@ -83,7 +89,7 @@ struct Life {
     rng: StdRng,
     orders: mpsc::Receiver<(Order, oneshot::Sender<bool>)>,
     ordered: Option<Ordered>,
-    running: HashMap<u64, JoinHandle<()>>,
+    running: HashMap<u64, Running>,
     ends: mpsc::UnboundedSender<(Attempt, How)>,
     ended: mpsc::UnboundedReceiver<(Attempt, How)>,
     unanswered: HashMap<u64, Unanswered>,
@@ -132,14 +138,15 @@ impl Life {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        for task in self.running.into_values() {
-            task.abort();
+        for running in self.running.into_values() {
+            running.task.abort();
         }
     }
 
     /// Serves until the stream breaks. What was not answered is sent again on the next one.
     async fn serve(&mut self, mut session: Session) -> End {
-        self.credits = ROOM.saturating_sub(self.running.len() as u32);
+        let taken: u32 = self.running.values().map(|running| running.slots).sum();
+        self.credits = ROOM.saturating_sub(taken);
         let mut reports = Vec::new();
         for (fence, one) in &mut self.unanswered {
             self.log.ended(one.job, *fence, one.how);
@@ -229,8 +236,8 @@ impl Life {
     /// With jobs running; nothing of them is kept.
     fn die(&mut self) {
         self.fulfil(true);
-        for (_, task) in self.running.drain() {
-            task.abort();
+        for (_, running) in self.running.drain() {
+            running.task.abort();
         }
         while self.ended.try_recv().is_ok() {}
         self.unanswered.clear();
@@ -250,10 +257,11 @@ impl Life {
             self.on_ack(&ack);
         }
         for stop in frame.stops {
-            let Some(task) = self.running.get(&stop.fence) else {
+            let Some(running) = self.running.get(&stop.fence) else {
                 continue;
             };
-            task.abort();
+            running.task.abort();
+            let slots = running.slots;
             match stop.job_id.parse() {
                 // A cancel gets a report, unless the attempt has ended meanwhile: what comes first counts.
                 Ok(job) if stop.reason() == v1::stop_attempt::Reason::Cancel => {
@@ -269,7 +277,7 @@ impl Life {
                 _ => {
                     self.running.remove(&stop.fence);
                     self.leases_lost += 1;
-                    self.credits += 1;
+                    self.credits += slots;
                 }
             }
         }
@@ -281,7 +289,8 @@ impl Life {
                 let how = attempt.run(&world, &log, std::future::pending()).await;
                 let _ = ends.send((attempt, how));
             });
-            self.running.insert(fence, task);
+            let slots = leased.slots;
+            self.running.insert(fence, Running { task, slots });
         }
     }
 
@@ -304,10 +313,10 @@ impl Life {
 
     /// An attempt ended: reports it, once, twice or later. False: the stream is gone.
     fn on_end(&mut self, session: &Session, attempt: Attempt, how: How) -> bool {
-        if self.running.remove(&attempt.fence).is_none() {
+        let Some(Running { slots, .. }) = self.running.remove(&attempt.fence) else {
             return true;
-        }
-        self.credits += 1;
+        };
+        self.credits += slots;
         if self.is_ordered(Order::Delay) && self.late.len() < 3 {
             // Longer than any attempt may take.
             self.late.push((Instant::now() + Duration::from_secs(5), attempt, how));
