@@ -19,6 +19,7 @@ use crate::fair::share_of;
 use crate::fleet::FleetId;
 use crate::ids::Millis;
 use crate::row::ShareRow;
+use crate::tenant::Share;
 
 impl Core {
     /// The tenant runs jobs in fewer slots than it is guaranteed.
@@ -49,14 +50,14 @@ impl Core {
     }
 
     /// Call after the tenant may have come below or above its guarantee, with how it was before.
-    pub(crate) fn follow_guarantee(&mut self, number: u32, was_below: bool) {
+    fn follow_guarantee(&mut self, number: u32, was_below: bool) {
         if self.is_below_guarantee(number) == was_below {
             return;
         }
         let tenant = &self.tenants[number as usize];
         for (class, slots, _) in &tenant.places {
             let class = &mut self.classes[*class];
-            let own = |share: &&crate::tenant::Share| share.row.fleet == class.fleet;
+            let own = |share: &&Share| share.row.fleet == class.fleet;
             let Some(share) = tenant.shares.iter().find(own) else {
                 continue;
             };
@@ -108,7 +109,7 @@ impl Core {
         tag.min(self.virtual_time(fleet).saturating_add(ahead))
     }
 
-    pub(crate) fn guarantee_time(&self, fleet: FleetId) -> u64 {
+    fn guarantee_time(&self, fleet: FleetId) -> u64 {
         self.fleets.get(&fleet).map_or(0, |fleet| fleet.row.guarantee_time)
     }
 }

@@ -75,7 +75,7 @@ impl Purger {
         if log.is_reclaimable()
             && let Ok(Err(error)) = tokio::task::spawn_blocking(move || log.reclaim()).await
         {
-            tracing::warn!(%error, "files of the log that hold purged entries stay");
+            tracing::warn!(%error, "files of the log that hold nothing but purged entries could not be removed; it is tried again");
         }
     }
 

@@ -190,7 +190,7 @@ impl Refill {
                     node = self.node,
                     ?known,
                     "no leader brings this node its data, and it does not vote until one does. If none of the nodes that it \
-                     knows is there any more, list those that are in its configuration"
+                     knows is a member any more, list the members in its cluster.toml and start it again"
                 );
             }
             tokio::time::sleep(PAUSE).await;

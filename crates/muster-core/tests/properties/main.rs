@@ -15,6 +15,7 @@ mod facts;
 mod fairness;
 mod ideal;
 mod model;
+mod plain;
 mod priority;
 mod resolve;
 mod run;

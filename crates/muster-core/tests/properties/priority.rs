@@ -8,12 +8,12 @@
 use std::collections::BTreeMap;
 
 use muster_core::{
-    AGING_STRICT, AttemptOutcome, AttemptReport, Batch, Command, Core, Event, JobId, KindVersions, LeaseId, Millis,
-    Priority, SessionId, SessionSpec, TenantSettings, Timestamp, WorkerClass,
+    AGING_STRICT, AttemptOutcome, AttemptReport, Batch, Command, Core, Event, JobId, LeaseId, Millis, Priority,
+    SessionId, TenantSettings, Timestamp,
 };
 use proptest::prelude::*;
 
-use crate::resolve::plain_job;
+use crate::plain::{plain_job, plain_session};
 
 #[derive(Clone, Debug)]
 struct Arrival {
@@ -58,24 +58,7 @@ fn starts(arrivals: &[Arrival], aging: Millis) -> Vec<usize> {
         aging,
         ..TenantSettings::default()
     };
-    let hello = SessionSpec {
-        session,
-        node: 1,
-        worker: "worker".into(),
-        class: WorkerClass {
-            tenants: vec![],
-            queues: vec![],
-            kinds: vec![KindVersions {
-                kind: "mail".into(),
-                min_version: 1,
-                max_version: 1,
-            }],
-            labels: vec![],
-            slots: 1,
-        },
-        ttl: 10_000,
-        proposed_after: 0,
-    };
+    let hello = plain_session(session, 1);
     let mut credits = 2;
     let report = |results, credit_total| Command::Report {
         session,

@@ -197,27 +197,6 @@ pub fn founding() -> Vec<Command> {
     commands
 }
 
-/// A job of tenant `default` with nothing special.
-pub fn plain_job(id: JobId) -> JobSpec {
-    JobSpec {
-        id,
-        tenant: name(TENANTS[0]),
-        queue: name(QUEUES[0]),
-        kind: name("mail"),
-        schema_version: 1,
-        payload: Payload::default(),
-        priority: Priority::Normal,
-        available_at: 0,
-        idempotency_key: None,
-        options: JobOptions::default(),
-        ordering: None,
-        metadata: vec![],
-        seed: 0,
-        origin: Origin::Api,
-        history_searched: u64::MAX,
-    }
-}
-
 impl Resolver {
     /// Spread over the whole range, so that the order of ids is not the order of acceptance.
     fn mint(&mut self) -> u128 {

@@ -35,12 +35,13 @@ impl Exceptions {
 
     /// Notes that a node which was asked to leave has ended for it. False: it ended for another reason.
     fn note_removal(&mut self, id: u64, status: ExitStatus) -> bool {
-        let leaving = self.leaving.get_mut(&id);
-        let leaving = leaving.filter(|_| status.code() == Some(REFUSED));
-        leaving.is_some_and(|leaving| {
-            leaving.ended = true;
-            true
-        })
+        match self.leaving.get_mut(&id) {
+            Some(leaving) if status.code() == Some(REFUSED) => {
+                leaving.ended = true;
+                true
+            }
+            _ => false,
+        }
     }
 }
 

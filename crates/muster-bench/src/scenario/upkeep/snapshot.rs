@@ -17,7 +17,7 @@ const TIMES: usize = 3;
 const RATE: u32 = 500;
 /// A span of quiet for comparison.
 const SPAN: Duration = Duration::from_secs(10);
-/// Spans in which calls beside purges are compared with the others.
+/// Spans in which calls that meet purges are compared with calls at other moments.
 const SPANS: u32 = 18;
 /// The windows of purges are moved by so many milliseconds, for comparison.
 const SHIFTS: [u64; 4] = [200, 400, 600, 800];
@@ -93,9 +93,9 @@ pub(crate) async fn run(bench: &mut Bench, cluster: Option<&mut Cluster>) -> Res
 async fn purge(bench: &Bench, cluster: &Cluster) -> Result<Vec<Operation>> {
     let load = Load::start(bench, 4 * RATE);
     let p99 = |which: &str| Operation::new(&format!("p99 of enqueue at {}/s, {which}", 4 * RATE), "ms");
-    let (mut with, mut without) = (
+    let (mut with, mut elsewhere) = (
         p99("calls while a node builds a snapshot and purges"),
-        p99("calls in windows as long, moved to where no node does"),
+        p99("calls in windows as long when no node does"),
     );
     let mut part = Operation::new("part of the time in which a node does", "%");
     tokio::time::sleep(SPAN / 5).await;
@@ -116,14 +116,14 @@ async fn purge(bench: &Bench, cluster: &Cluster) -> Result<Vec<Operation>> {
         let from = anchor.0 + SPAN * span;
         let own = |due: Instant| (from..from + SPAN).contains(&due);
         with.add_p99(load.of(|due, took| own(due) && meets(&windows, due, due + took))?);
-        without.add_p99(load.of(|due, took| own(due) && meets(&moved, due, due + took))?);
+        elsewhere.add_p99(load.of(|due, took| own(due) && meets(&moved, due, due + took))?);
         let millis = SPAN.as_millis() as u64;
         let covered = (0..millis).map(|at| from + Duration::from_millis(at));
         let covered = covered.filter(|at| meets(&windows, *at, *at)).count();
         part.values.push(100.0 * covered as f64 / millis as f64);
     }
     load.stop().await;
-    Ok(vec![with, without, part])
+    Ok(vec![with, elsewhere, part])
 }
 
 /// Whether a span of time has a moment in common with one of these.

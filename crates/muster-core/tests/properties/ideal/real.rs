@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use muster_core::{
-    AttemptOutcome, AttemptReport, Batch, Command, Core, Event, JobId, KindVersions, LeaseId, SessionId, SessionSpec,
-    TenantSettings, WorkerClass,
+    AttemptOutcome, AttemptReport, Batch, Command, Core, Event, JobId, LeaseId, SessionId, TenantSettings,
 };
 
 use super::fluid::{Arrival, Fleet, Ideal, Service};
-use crate::resolve::plain_job;
+use crate::plain::{plain_job, plain_session};
 
 const START: u64 = 1_700_000_000_000;
 const QUEUES: [&str; 2] = ["mail", "media"];
@@ -52,25 +51,8 @@ impl Real {
             });
         }
         for (worker, slots) in fleet.workers.iter().enumerate() {
-            let class = WorkerClass {
-                tenants: vec![],
-                queues: vec![],
-                kinds: vec![KindVersions {
-                    kind: "mail".into(),
-                    min_version: 1,
-                    max_version: 1,
-                }],
-                labels: vec![],
-                slots: *slots,
-            };
-            commands.push(Command::OpenSession(Box::new(SessionSpec {
-                session: SessionId(worker as u128),
-                node: 1,
-                worker: "worker".into(),
-                class,
-                ttl: 10_000,
-                proposed_after: 0,
-            })));
+            let hello = plain_session(SessionId(worker as u128), *slots);
+            commands.push(Command::OpenSession(Box::new(hello)));
             commands.push(real.report(worker, vec![]));
         }
         real.apply(START, commands, &[]);
